@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package resource
+
+import "time"
+
+// ClusterType says where endpoints come from.
+type ClusterType uint8
+
+// The types.
+const (
+	Static ClusterType = iota
+	EDS
+	Original // where each connection was meant to go
+)
+
+// Cluster is a set of endpoints that do the same, and how to talk to them.
+// Endpoints are apart, in an Assignment, because they change more often.
+type Cluster struct {
+	Name        string
+	AltStatName string
+	Type        ClusterType
+	EDSName     string       // EDS resource name; the cluster's where the service name is empty
+	OriginalDst *OriginalDst // of type Original; nil otherwise
+	// Endpoints of a static cluster; nil for EDS, none for Original.
+	Static *Assignment
+
+	ConnectTimeout       time.Duration // default 5 s
+	BufferLimit          int           // default 64 KiB
+	IdleTimeout          time.Duration // of pooled connections; default 1 h
+	MaxConnDuration      time.Duration
+	MaxRequestsPerConn   int // 0: no limit
+	MaxResponseHeaders   int // default 100
+	MaxResponseHeadBytes int // default 60 KiB
+	TCPKeepAlive         bool
+	KeepAliveTime        time.Duration
+	HTTP2                bool // requests go by HTTP/2
+	DownstreamProtocol   bool // requests go by the protocol that they came by
+	HTTP2Calls           bool // with DownstreamProtocol: of HTTP/2 only calls of gRPC, others by HTTP/1.1
+	HTTP2Options         HTTP2Options
+	CloseOnHealthFailure bool
+	BindAddress          string       // upstream_bind_config source address, "" : none
+	TLS                  *UpstreamTLS // nil: plaintext
+	// SocketMatches come before TLS: the first that accepts an endpoint's metadata is
+	// for it, TLS is for those that none accepts.
+	SocketMatches []SocketMatch
+	// ProxyProtocol is the version of the PROXY header that connections begin with;
+	// 0: none.
+	ProxyProtocol int
+
+	LB       LoadBalancing
+	Default  Thresholds
+	High     Thresholds
+	Outlier  *OutlierDetection
+	Breaker  *CircuitBreaker
+	Fallback *DirectResponse
+	Metadata Metadata
+}
+
+// OriginalDst says how a cluster of type Original finds its endpoint.
+type OriginalDst struct {
+	Header  string        // a request header that names IP:PORT, in lower case; "": none
+	Port    uint16        // in place of the destination's; 0: none
+	Cleanup time.Duration // endpoints unused for so long leave; default 5 s
+}
+
+// LBPolicy names a balancing policy.
+type LBPolicy string
+
+// The policies.
+const (
+	RoundRobin   LBPolicy = "round_robin"
+	LeastRequest LBPolicy = "least_request"
+	Random       LBPolicy = "random"
+	RingHash     LBPolicy = "ring_hash"
+	Maglev       LBPolicy = "maglev"
+)
+
+// LoadBalancing says how an endpoint is picked.
+type LoadBalancing struct {
+	Policy LBPolicy
+
+	ChoiceCount       int     // least_request, default 2
+	ActiveRequestBias float64 // least_request, default 1
+
+	MinRingSize int    // ring_hash, default 1 024
+	MaxRingSize int    // ring_hash, default 8 388 608
+	RingHash    string // "xx_hash" (default) or "murmur_hash_2"
+	TableSize   int    // maglev, default 65 537, prime
+	UseHostname bool   // hash by hostname instead of address
+
+	PanicThreshold   float64 // percent; default 50; 0: off
+	HasPanic         bool
+	FailOnPanic      bool
+	LocalityWeighted bool
+	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
+}
+
+// Thresholds are the limits of one routing priority. They are exact over workers.
+type Thresholds struct {
+	MaxConnections  uint32 // default 1024
+	MaxPending      uint32 // default 1024
+	MaxRequests     uint32 // default 1024
+	MaxRetries      uint32 // default 3, where there is no budget
+	RetryBudget     bool
+	BudgetPercent   float64 // default 20
+	MinRetries      uint32  // default 3
+	TrackRemaining  bool
+	MaxConnsPerHost uint32 // per_host_thresholds; 0: none
+}
+
+// OutlierDetection ejects endpoints that fail (zero durations mean defaults
+// already applied by decode).
+type OutlierDetection struct {
+	Consecutive5xx     uint32 // 0: off
+	Enforcing5xx       uint32 // percent
+	ConsecutiveGateway uint32
+	EnforcingGateway   uint32
+	ConsecutiveLocal   uint32
+	EnforcingLocal     uint32
+	SplitLocal         bool
+	Interval           time.Duration
+	BaseEjection       time.Duration
+	MaxEjection        time.Duration
+	MaxEjectionPercent uint32
+	AlwaysEjectOne     bool
+	Jitter             time.Duration
+}
+
+// CircuitBreaker has Hystrix's settings and defaults (metadata "io.outrigger").
+type CircuitBreaker struct {
+	Enabled                bool
+	ErrorThresholdPercent  int           // default 50
+	RequestVolumeThreshold int           // default 20
+	Window                 time.Duration // default 10 s
+	Buckets                int           // default 10
+	SleepWindow            time.Duration // default 5 s
+	ForceOpen              bool
+	ForceClosed            bool
+	// What counts as an error.
+	Count5xx, CountTimeout, CountConnectFailure, Count4xx, CountReset bool
+	CountStatus                                                       []int
+}
+
+// HealthStatus is an endpoint's health as EDS says it.
+type HealthStatus uint8
+
+// The states.
+const (
+	HealthUnknown HealthStatus = iota // counts as healthy
+	Healthy
+	Unhealthy
+	Draining
+	HealthTimeout
+	Degraded
+)
+
+// Usable reports whether the endpoint may be picked in the first place.
+func (h HealthStatus) Usable() bool { return h == HealthUnknown || h == Healthy }
+
+// Assignment are a cluster's endpoints (ClusterLoadAssignment).
+type Assignment struct {
+	Cluster          string
+	Localities       []Locality
+	Overprovisioning uint32 // percent; default 140
+	DropPerMillion   uint32 // drop_overloads, added up
+	DropCategory     string
+	WeightedPriority bool
+}
+
+// Locality is a group of endpoints that are in one place and have one priority.
+type Locality struct {
+	Region, Zone, SubZone string
+	Priority              uint32
+	Weight                uint32
+	Endpoints             []Endpoint
+}
+
+// Endpoint is one instance.
+type Endpoint struct {
+	Address  Address
+	Hostname string
+	Weight   uint32 // ≥ 1
+	Health   HealthStatus
+	Canary   bool
+	Metadata Metadata
+}
