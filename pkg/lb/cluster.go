@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb
+
+import (
+	"slices"
+	"sync/atomic"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// Cluster is the balancing state of one cluster, shared by all workers. The zero
+// Cluster is ready for its first Update and has no View before.
+type Cluster struct {
+	view atomic.Pointer[View]
+}
+
+// NewCluster makes the state with the endpoints that the cluster itself lists
+// (static ones); Update brings those of EDS.
+func NewCluster(c *resource.Cluster) *Cluster {
+	lc := new(Cluster)
+	lc.Update(c, c.Static)
+	return lc
+}
+
+// View is what picks work on now. Any goroutine may call it.
+func (c *Cluster) View() *View { return c.view.Load() }
+
+// Update publishes a view of the configuration and the endpoints; a nil
+// assignment stands for the cluster's static one. Hosts whose address and host
+// name stay are carried over, those that went are flagged Gone. One goroutine at
+// a time, not a loop: building a table of a large cluster takes milliseconds.
+func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
+	if a == nil {
+		a = cfg.Static
+	}
+	prev := c.view.Load()
+	hosts := carryHosts(prev, a)
+	for {
+		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a)) {
+			break
+		}
+		prev = c.view.Load()
+	}
+	if prev != nil {
+		retire(prev.hosts, hosts)
+	}
+}
+
+// HealthChanged publishes a view with the hosts' present health. Any goroutine
+// but a loop may call it, after it has marked hosts.
+func (c *Cluster) HealthChanged() {
+	for {
+		prev := c.view.Load()
+		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment)) {
+			return
+		}
+	}
+}
+
+// Removed flags all hosts as gone and leaves a view without any: for a cluster
+// that the configuration no longer has.
+func (c *Cluster) Removed() {
+	v := c.view.Load()
+	c.Update(v.cfg, new(resource.Assignment))
+}
+
+// carryHosts lists the assignment's hosts by priority and within it in the
+// assignment's order, each once, reusing the previous view's where possible.
+func carryHosts(prev *View, a *resource.Assignment) []*Host {
+	n := 0
+	if a != nil {
+		for i := range a.Localities {
+			n += len(a.Localities[i].Endpoints)
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	var old index
+	if prev != nil {
+		old = newIndex(len(prev.hosts))
+		for _, h := range prev.hosts {
+			old.add(h)
+		}
+	}
+	hosts := make([]*Host, 0, n)
+	seen := newIndex(n)
+	for i := range a.Localities {
+		l := &a.Localities[i]
+		for j := range l.Endpoints {
+			e := &l.Endpoints[j]
+			if seen.find(&e.Address) != nil {
+				continue // an address has one set of counts, so it is one host
+			}
+			h := old.find(&e.Address)
+			if h != nil && h.Hostname() == e.Hostname {
+				h.configure(e, l)
+			} else {
+				h = newHost(e, l)
+			}
+			seen.add(h)
+			hosts = append(hosts, h)
+		}
+	}
+	slices.SortStableFunc(hosts, func(x, y *Host) int {
+		return int(int64(x.Locality().Priority) - int64(y.Locality().Priority))
+	})
+	return hosts
+}
+
+// fewHosts are searched faster than a map of them is made.
+const fewHosts = 16
+
+// index finds hosts by address.
+type index struct {
+	byAddress map[resource.Address]*Host // nil where there are few
+	few       [fewHosts]*Host
+	n         int
+}
+
+func newIndex(n int) (x index) {
+	if n > fewHosts {
+		x.byAddress = make(map[resource.Address]*Host, n)
+	}
+	return x
+}
+
+// add must not be called more often than newIndex was told.
+func (x *index) add(h *Host) {
+	if x.byAddress != nil {
+		x.byAddress[h.spec.Load().Address] = h
+		return
+	}
+	x.few[x.n] = h
+	x.n++
+}
+
+func (x *index) find(a *resource.Address) *Host {
+	if x.byAddress != nil {
+		return x.byAddress[*a]
+	}
+	for _, h := range x.few[:x.n] {
+		if h.spec.Load().Address == *a {
+			return h
+		}
+	}
+	return nil
+}
+
+func retire(old, hosts []*Host) {
+	if slices.Equal(old, hosts) {
+		return
+	}
+	stay := make(map[*Host]bool, len(hosts))
+	for _, h := range hosts {
+		stay[h] = true
+	}
+	for _, h := range old {
+		if !stay[h] {
+			h.setFlag(flagGone, true)
+		}
+	}
+}

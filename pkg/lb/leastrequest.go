@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb
+
+import (
+	"math"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+const defaultChoiceCount = 2
+
+// leastRequest takes the least busy of a few random hosts. With different weights
+// it schedules by weight/(active+1)^bias instead, as Envoy does: a random sample
+// would rarely contain the heavy hosts.
+type leastRequest struct {
+	cursors []leastCursor // by set
+	rng     uint64
+	choices int
+	bias    float64
+	powers  []float64 // of small active counts; nil for the biases 0 and 1
+}
+
+type leastCursor struct {
+	set *Set
+	edf edf
+}
+
+func newLeastRequest(cfg *resource.LoadBalancing, seed uint64) Picker {
+	p := &leastRequest{rng: seed, choices: cfg.ChoiceCount, bias: max(cfg.ActiveRequestBias, 0)}
+	if p.choices < 1 {
+		p.choices = defaultChoiceCount
+	}
+	if p.bias != 0 && p.bias != 1 {
+		p.powers = make([]float64, 128)
+		for i := range p.powers {
+			p.powers[i] = math.Pow(float64(i+1), p.bias)
+		}
+	}
+	return p
+}
+
+// Pick implements Picker.
+func (p *leastRequest) Pick(v *View, r *Request) *Host { return pick(p, v, r, false) }
+
+func (p *leastRequest) next(s *Set, number int, r *Request, attempt int) int {
+	if s.weights != nil {
+		return p.nextByWeight(s, number)
+	}
+	n := len(s.Hosts)
+	x := mix(r.Random + uint64(attempt))
+	if p.choices == 2 && n >= 2 {
+		i := below(uint32(x), n)
+		j := below(uint32(x>>32), n-1)
+		if j >= i {
+			j++ // two different ones
+		}
+		if s.Hosts[j].Active.Load() < s.Hosts[i].Active.Load() {
+			return j
+		}
+		return i
+	}
+	return p.nextOfMany(s, x)
+}
+
+// nextOfMany takes the least busy of the choice count, or of all in random order
+// when the count covers them.
+func (p *leastRequest) nextOfMany(s *Set, x uint64) int {
+	n := len(s.Hosts)
+	best := below(uint32(x), n)
+	least := s.Hosts[best].Active.Load()
+	for k := 1; k < min(p.choices, n); k++ {
+		i := best
+		if p.choices >= n {
+			i = (below(uint32(x), n) + k) % n
+		} else {
+			i = below(uint32(mix(x+uint64(k))), n)
+		}
+		if a := s.Hosts[i].Active.Load(); a < least {
+			best, least = i, a
+		}
+	}
+	return best
+}
+
+func (p *leastRequest) nextByWeight(s *Set, number int) int {
+	for len(p.cursors) <= number {
+		p.cursors = append(p.cursors, leastCursor{})
+	}
+	c := &p.cursors[number]
+	if c.set != s {
+		c.set = s
+		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return p.step(s, i) })
+	}
+	i := c.edf.top()
+	c.edf.advance(p.step(s, i))
+	return i
+}
+
+// step is inverse to the effective weight weight/(active+1)^bias.
+func (p *leastRequest) step(s *Set, i int) uint64 {
+	active := max(s.Hosts[i].Active.Load(), 0)
+	factor := 1.0
+	switch {
+	case p.bias == 1:
+		factor = float64(active + 1)
+	case p.powers == nil:
+	case active < int64(len(p.powers)):
+		factor = p.powers[active]
+	default:
+		factor = math.Pow(float64(active+1), p.bias)
+	}
+	return uint64(min(max(stepOfOne*factor/float64(s.weights[i]), 1), maxStep))
+}
+
+var _ chooser = (*leastRequest)(nil)

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb_test
+
+import (
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/pkg/lb/lbtest"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+func TestRoundRobinConforms(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.RoundRobin}, lbtest.Traits{})
+}
+
+func TestLeastRequestConforms(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ChoiceCount: 2, ActiveRequestBias: 1}, lbtest.Traits{})
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ChoiceCount: 3, ActiveRequestBias: .5}, lbtest.Traits{})
+}
+
+func TestRandomConforms(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Random}, lbtest.Traits{})
+}
+
+func TestRingHashConforms(t *testing.T) {
+	for _, hash := range []string{"xx_hash", "murmur_hash_2"} {
+		lbtest.Run(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 1 << 16, RingHash: hash},
+			lbtest.Traits{Tolerance: .06})
+	}
+}
+
+func TestMaglevConforms(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Maglev}, lbtest.Traits{Tolerance: .01})
+}
