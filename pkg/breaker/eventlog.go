@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package breaker
+
+import (
+	"encoding/json"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Event is one ejection or return of a host.
+type Event struct {
+	Time      time.Time
+	Cluster   string
+	Upstream  string
+	Action    string // "EJECT" or "UNEJECT"
+	Type      EjectionType
+	Ejections uint32        // of the host so far
+	Enforced  bool          // false: detected, but spared by the enforcing percentage
+	SinceLast time.Duration // since the host's last event; negative: there was none
+	For       time.Duration // how long, for an enforced ejection
+	Threshold uint32        // failures in a row that led to it
+	Active    uint32        // hosts of the cluster that are ejected now
+	Hosts     int           // hosts of the cluster
+}
+
+func (e Event) count(threshold uint32, hosts int) Event {
+	e.Threshold, e.Hosts = threshold, hosts
+	return e
+}
+
+// MarshalJSON writes the fields of Envoy's outlier event log
+// (envoy.data.cluster.v3.OutlierDetectionEvent) and after them our own.
+func (e Event) MarshalJSON() ([]byte, error) {
+	type consecutive struct{}
+	out := struct {
+		Type        string       `json:"type"`
+		Cluster     string       `json:"cluster_name"`
+		Upstream    string       `json:"upstream_url"`
+		Action      string       `json:"action"`
+		Ejections   uint32       `json:"num_ejections"`
+		Enforced    bool         `json:"enforced"`
+		Consecutive *consecutive `json:"eject_consecutive_event,omitempty"`
+		Timestamp   string       `json:"timestamp"`
+		SinceLast   string       `json:"secs_since_last_action,omitempty"`
+
+		Failures  uint32 `json:"consecutive_failures,omitempty"`
+		Active    uint32 `json:"ejected_hosts"`
+		Hosts     int    `json:"cluster_hosts,omitempty"`
+		ForMillis int64  `json:"ejected_for_ms,omitempty"`
+		Until     string `json:"ejected_until,omitempty"`
+	}{
+		Type: e.Type.String(), Cluster: e.Cluster, Upstream: e.Upstream, Action: e.Action,
+		Ejections: e.Ejections, Enforced: e.Enforced, Timestamp: stamp(e.Time),
+		Failures: e.Threshold, Active: e.Active, Hosts: e.Hosts, ForMillis: e.For.Milliseconds(),
+	}
+	if e.Action == "EJECT" {
+		out.Consecutive = &consecutive{}
+	}
+	if e.SinceLast >= 0 {
+		out.SinceLast = strconv.FormatInt(int64(e.SinceLast/time.Second), 10)
+	}
+	if e.For > 0 {
+		out.Until = stamp(e.Time.Add(e.For))
+	}
+	return json.Marshal(out)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
+
+// EventLog keeps the last events of all clusters and hands each on as a line of
+// JSON. Its methods may be called from any goroutine but a loop.
+type EventLog struct {
+	now  func() time.Time
+	sink func(line []byte)
+
+	mu     sync.Mutex
+	events []Event // ring
+	at     int
+	size   int
+}
+
+// NewEventLog keeps the last size events. The sink may be nil; it gets one line
+// with its newline at a time and must neither keep it nor block for long: it is
+// called from the tick. A nil now means the wall clock.
+func NewEventLog(size int, sink func(line []byte), now func() time.Time) *EventLog {
+	if now == nil {
+		now = time.Now
+	}
+	return &EventLog{now: now, sink: sink, size: max(size, 1)}
+}
+
+// Events lists what is kept, the oldest first.
+func (l *EventLog) Events() []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := make([]Event, 0, len(l.events))
+	return append(append(out, l.events[l.at:]...), l.events[:l.at]...)
+}
+
+func (l *EventLog) add(e Event) {
+	if l == nil {
+		return
+	}
+	e.Time = l.now()
+	l.mu.Lock()
+	if len(l.events) < l.size {
+		l.events = append(l.events, e)
+	} else {
+		l.events[l.at] = e
+		l.at = (l.at + 1) % l.size
+	}
+	l.mu.Unlock()
+	if l.sink == nil {
+		return
+	}
+	line, err := json.Marshal(e)
+	if err != nil {
+		return // no field of an event can fail
+	}
+	l.sink(append(line, '\n'))
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package breaker
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+type fakeHost struct {
+	name    string
+	word    atomic.Uint64
+	ejected atomic.Bool
+}
+
+func (h *fakeHost) Consecutive() *atomic.Uint64 { return &h.word }
+func (h *fakeHost) SetEjected(on bool)          { h.ejected.Store(on) }
+func (h *fakeHost) Ejected() bool               { return h.ejected.Load() }
+func (h *fakeHost) String() string              { return h.name }
+
+// envoyDefaults are those of envoy.config.cluster.v3.OutlierDetection.
+var envoyDefaults = resource.OutlierDetection{
+	Consecutive5xx: 5, Enforcing5xx: 100, ConsecutiveGateway: 5, EnforcingGateway: 0,
+	ConsecutiveLocal: 5, EnforcingLocal: 100, Interval: 10 * time.Second, BaseEjection: 30 * time.Second,
+	MaxEjection: 300 * time.Second, MaxEjectionPercent: 10,
+}
+
+type outlierScript struct {
+	outlier *Outlier
+	hosts   []*fakeHost
+	now     int64
+	changes int
+	lines   []string
+	cfg     resource.OutlierDetection
+}
+
+func TestOutlierScripts(t *testing.T) {
+	runScripts(t, "outlier", func() func([]string) (string, error) {
+		s := &outlierScript{cfg: envoyDefaults}
+		s.advance(time.Hour)
+		log := NewEventLog(4, func(line []byte) { s.lines = append(s.lines, strings.TrimSpace(string(line))) },
+			func() time.Time { return time.Unix(0, s.now) })
+		s.outlier = NewOutlier("c", nil, Members{
+			Each: func(f func(Host)) {
+				for _, h := range s.hosts {
+					f(h)
+				}
+			},
+			Changed: func() { s.changes++ },
+		}, log, 1)
+		return s.do
+	})
+}
+
+func (s *outlierScript) advance(d time.Duration) { s.now += int64(d) }
+
+func (s *outlierScript) do(w []string) (string, error) {
+	switch w[0] {
+	case "hosts": // hosts 3: make it that many
+		for n := must(strconv.Atoi(w[1])); len(s.hosts) != n; {
+			if len(s.hosts) > n {
+				s.hosts = s.hosts[:len(s.hosts)-1]
+			} else {
+				s.hosts = append(s.hosts, &fakeHost{name: fmt.Sprint("host", len(s.hosts))})
+			}
+		}
+	case "detect": // detect key=value…: change settings; "off" for none
+		if len(w) > 1 && w[1] == "off" {
+			s.outlier.Update(nil)
+			return s.ejected(), nil
+		}
+		s.configure(parseOptions(w[1:]))
+	case "respond": // respond 0 503 [5]: host 0 answers 503, five times
+		s.times(w, 3, func(h Host) { s.outlier.Result(h, must(strconv.Atoi(w[2]))) })
+	case "local": // local 0 timeout|connect|reset [5]: a failure before any response
+		r := map[string]Result{"timeout": TimedOut, "connect": NotConnect, "reset": Reset}[w[2]]
+		s.times(w, 3, func(h Host) { s.outlier.Local(h, r) })
+	case "tick":
+		s.advance(must(time.ParseDuration(w[1])))
+		changes := s.changes
+		s.outlier.Tick(s.now)
+		out := strings.Join(append(s.lines, s.ejected()), "\n")
+		if s.lines = nil; s.changes != changes {
+			out += " (view rebuilt)"
+		}
+		return out, nil
+	case "stats":
+		return fmt.Sprintf("%+v", s.outlier.Stats()), nil
+	default:
+		return "", fmt.Errorf("no command %s", w[0])
+	}
+	return "", nil
+}
+
+func (s *outlierScript) times(w []string, at int, f func(Host)) {
+	n := 1
+	if len(w) > at {
+		n = must(strconv.Atoi(w[at]))
+	}
+	for range n {
+		f(s.hosts[must(strconv.Atoi(w[1]))])
+	}
+}
+
+func (s *outlierScript) configure(o options) {
+	o.uint32("5xx", &s.cfg.Consecutive5xx)
+	o.uint32("enforce5xx", &s.cfg.Enforcing5xx)
+	o.uint32("gateway", &s.cfg.ConsecutiveGateway)
+	o.uint32("enforcegateway", &s.cfg.EnforcingGateway)
+	o.uint32("local", &s.cfg.ConsecutiveLocal)
+	o.uint32("maxpercent", &s.cfg.MaxEjectionPercent)
+	o.duration("base", &s.cfg.BaseEjection)
+	o.duration("max", &s.cfg.MaxEjection)
+	o.duration("jitter", &s.cfg.Jitter)
+	o.flag("split", &s.cfg.SplitLocal)
+	o.flag("ejectone", &s.cfg.AlwaysEjectOne)
+	cfg := s.cfg
+	s.outlier.Update(&cfg)
+}
+
+func (s *outlierScript) ejected() string {
+	var names []string
+	for _, h := range s.hosts {
+		if h.Ejected() {
+			names = append(names, h.name)
+		}
+	}
+	return fmt.Sprint("ejected: ", names)
+}
+
+func TestEventsHaveEnvoysFieldsAndOurReasons(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6e6, time.UTC)
+	got, err := json.Marshal(Event{
+		Time: at, Cluster: "orders", Upstream: "10.0.0.1:80", Action: "EJECT", Type: ConsecutiveGateway,
+		Ejections: 2, Enforced: true, SinceLast: 90 * time.Second, For: time.Minute, Threshold: 5, Active: 1, Hosts: 10,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"type":"CONSECUTIVE_GATEWAY_FAILURE","cluster_name":"orders","upstream_url":"10.0.0.1:80",` +
+		`"action":"EJECT","num_ejections":2,"enforced":true,"eject_consecutive_event":{},` +
+		`"timestamp":"2026-01-02T03:04:05.006Z","secs_since_last_action":"90","consecutive_failures":5,` +
+		`"ejected_hosts":1,"cluster_hosts":10,"ejected_for_ms":60000,"ejected_until":"2026-01-02T03:05:05.006Z"}`
+	if string(got) != want {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+func TestTheEventLogKeepsTheLastEvents(t *testing.T) {
+	l := NewEventLog(3, nil, func() time.Time { return time.Time{} })
+	for i := range 5 {
+		l.add(Event{Hosts: i})
+	}
+	got := ""
+	for _, e := range l.Events() {
+		got += fmt.Sprint(e.Hosts, " ")
+	}
+	if got != "2 3 4 " {
+		t.Errorf("kept %s, want 2 3 4", got)
+	}
+}
+
+// Failures in a row are counted over all workers: n workers that each see k
+// failures reach a threshold of n·k, and with one success in between they do not.
+func TestFailuresInARowAreExactOverWorkers(t *testing.T) {
+	const workers, each = 4, 2000
+	for _, missing := range []uint32{0, 1} {
+		h := &fakeHost{name: "h"}
+		cfg := envoyDefaults
+		cfg.Consecutive5xx, cfg.MaxEjectionPercent = workers*each+missing, 100
+		o := NewOutlier("c", &cfg, Members{Each: func(f func(Host)) { f(h) }, Changed: func() {}}, nil, 1)
+		var wg sync.WaitGroup
+		for range workers {
+			wg.Go(func() {
+				for range each {
+					o.Result(h, 500)
+				}
+			})
+		}
+		wg.Wait()
+		o.Tick(1)
+		if h.Ejected() != (missing == 0) {
+			t.Errorf("%d failures against a threshold of %d: ejected %v", workers*each, cfg.Consecutive5xx, h.Ejected())
+		}
+	}
+}
+
+// No schedule of results and ticks lets more hosts be ejected than allowed, and
+// the number of active ejections always is the number of ejected hosts.
+func TestEjectionsStayWithinTheirPercentage(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 1))
+		hosts := make([]*fakeHost, 1+rng.IntN(20))
+		for i := range hosts {
+			hosts[i] = &fakeHost{name: fmt.Sprint(i)}
+		}
+		cfg := envoyDefaults
+		cfg.MaxEjectionPercent, cfg.AlwaysEjectOne = uint32(rng.IntN(101)), rng.IntN(2) == 0
+		cfg.Enforcing5xx, cfg.Jitter = 80, time.Second
+		o := NewOutlier("c", &cfg, Members{Each: func(f func(Host)) {
+			for _, h := range hosts {
+				f(h)
+			}
+		}, Changed: func() {}}, nil, seed)
+		now := int64(1)
+		for range 2000 {
+			o.Result(hosts[rng.IntN(len(hosts))], 200+300*rng.IntN(2))
+			if rng.IntN(5) > 0 {
+				continue
+			}
+			now += rng.Int64N(int64(5 * time.Second))
+			o.Tick(now)
+			ejected := 0
+			for _, h := range hosts {
+				if h.Ejected() {
+					ejected++
+				}
+			}
+			limit := len(hosts) * int(cfg.MaxEjectionPercent) / 100
+			if cfg.AlwaysEjectOne {
+				limit = max(limit, 1)
+			}
+			if ejected > limit || int(o.Stats().Active) != ejected {
+				t.Fatalf("seed %d: %d of %d hosts ejected, %d counted, limit %d", seed, ejected, len(hosts), o.Stats().Active, limit)
+			}
+		}
+	}
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package breaker
+
+import (
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+const defaultSleep = 5 * time.Second
+
+// offLoop is the part of a circuit that decides.
+type offLoop struct {
+	window   window
+	latency  *latencyRing
+	last     tally  // totals at the last tick
+	gen      uint32 // openings so far
+	open     bool
+	word     uint64 // last published
+	ticked   bool
+	limits   *Limits
+	openings uint64
+	openedAt int64
+}
+
+// Update applies a configuration to the running circuit. Other settings than the
+// window's shape keep what was counted; forcing takes effect at once. When the
+// circuit is not enabled any more, it closes and forgets.
+func (c *Circuit) Update(cfg *resource.CircuitBreaker) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cfg == nil || !cfg.Enabled {
+		c.config.Store(nil)
+		c.shared.Store(nil)
+		c.off = offLoop{gen: c.off.gen, limits: c.off.limits, openings: c.off.openings}
+		c.off.word = word(c.off.gen, pass)
+		c.word.Store(c.off.word)
+		return
+	}
+	old := c.config.Load()
+	c.config.Store(cfg)
+	sleep := cfg.SleepWindow
+	if sleep < 0 {
+		sleep = defaultSleep
+	}
+	c.sleep.Store(int64(sleep))
+	if c.shared.Load() == nil {
+		c.shared.Store(new(shared))
+		c.off.last = tally{}
+	}
+	if old == nil || old.Window != cfg.Window || old.Buckets != cfg.Buckets {
+		c.off.window, c.off.ticked = window{}, false
+	}
+	c.publish(cfg, func() {})
+}
+
+// Watch makes the circuit show how many requests are in flight and how many may
+// be; it does not change its decisions.
+func (c *Circuit) Watch(l *Limits) {
+	c.mu.Lock()
+	c.off.limits = l
+	c.mu.Unlock()
+}
+
+// Tick moves what was flushed into the window, decides whether the circuit opens
+// and publishes that. Call it every 50 to 100 ms; it reports whether the circuit
+// has opened or closed since the last call.
+func (c *Circuit) Tick(now int64) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cfg, s := c.config.Load(), c.shared.Load()
+	if cfg == nil {
+		return false
+	}
+	o := &c.off
+	before := o.word
+	if !o.ticked {
+		o.window, o.ticked = newWindow(cfg.Window, cfg.Buckets, now), true
+	}
+	o.window.advanceTo(now)
+	c.publish(cfg, func() { c.decide(cfg, s, now) })
+	c.tickLatency(s, now)
+	return o.word != before
+}
+
+// decide merges the new counts and opens the circuit if they say so.
+func (c *Circuit) decide(cfg *resource.CircuitBreaker, s *shared, now int64) {
+	o := &c.off
+	var delta tally
+	for i := int(outcomes) - 1; i >= 0; i-- { // Success last, see Flush
+		t := s.totals[i].Load()
+		delta[i], o.last[i] = t-o.last[i], t
+	}
+	var inFlight uint32
+	if o.limits != nil {
+		inFlight = o.limits.Requests()
+	}
+	o.window.add(&delta, inFlight)
+	if o.open || cfg.ForceOpen || cfg.ForceClosed {
+		return
+	}
+	sum := &o.window.sum
+	if sum.requests() == 0 || sum.requests() < uint64(max(cfg.RequestVolumeThreshold, 0)) ||
+		sum.errorPercent() < cfg.ErrorThresholdPercent {
+		return
+	}
+	o.open = true
+	o.gen++
+	o.openings++
+	o.openedAt = now
+	c.testedAt.Store(now) // before the word, so that no probe passes at once
+}
+
+// publish takes notice of a probe's success, lets change do its part and stores
+// the word. A probe that succeeds meanwhile makes it take notice again: the word
+// it closed is gone then, and change has nothing left to merge.
+func (c *Circuit) publish(cfg *resource.CircuitBreaker, change func()) {
+	o := &c.off
+	for {
+		w := c.word.Load()
+		if o.word&modeMask == open && w&modeMask == pass {
+			c.closed()
+		}
+		change()
+		mode := pass
+		switch {
+		case cfg.ForceOpen:
+			mode, o.open = deny, false
+		case cfg.ForceClosed:
+			o.open = false
+		case o.open:
+			mode = open
+		}
+		next := uint64(o.gen)<<32 | mode
+		if c.word.CompareAndSwap(w, next) {
+			o.word = next
+			return
+		}
+	}
+}
+
+// closed forgets what led to the opening. Counts from after the probe's success
+// stay to be merged.
+func (c *Circuit) closed() {
+	o, s := &c.off, c.shared.Load()
+	o.open = false
+	o.word = word(o.gen, pass)
+	o.window.clear()
+	if s == nil {
+		return
+	}
+	probed := s.closedGen.Load() == o.gen
+	for i := int(outcomes) - 1; i >= 0; i-- {
+		if probed {
+			o.last[i] = s.closedTotals[i].Load()
+		} else { // the probe's worker is between its two steps
+			o.last[i] = s.totals[i].Load()
+		}
+	}
+}
+
+func (c *Circuit) tickLatency(s *shared, now int64) {
+	l := s.latency.Load()
+	if l == nil {
+		return
+	}
+	if c.off.latency == nil {
+		c.off.latency = newLatencyRing(now)
+	}
+	r := c.off.latency
+	r.advanceTo(now)
+	l.take(&r.buckets[r.at])
+}
