@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package all is the list of HTTP filters, and nothing else. A new filter is a
+// folder below pkg/filter and one line here.
+package all
+
+import (
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcstats"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/router"
+	filtertap "github.com/outrigger-mesh/outrigger/pkg/filter/tap"
+	"github.com/outrigger-mesh/outrigger/pkg/tap"
+)
+
+// Specs are all kinds of filters that a sidecar has.
+func Specs(hub *tap.Hub) []filter.Spec {
+	return []filter.Spec{
+		filtertap.Spec(hub),
+		grpcstats.Spec(),
+		grpcweb.Spec(),
+		router.Spec(),
+	}
+}

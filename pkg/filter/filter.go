@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package filter
+
+import (
+	"fmt"
+
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
+	"github.com/outrigger-mesh/outrigger/pkg/reactor"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// Exchange is what filters see of one request and its response. The data path
+// embeds it; what it keeps to itself is out of a filter's reach.
+type Exchange struct {
+	Request  codec.RequestHead
+	Response codec.ResponseHead
+	Route    *resource.Route
+	Record   record.Record
+	Now      int64  // monotonic nanoseconds of this tick
+	Random   uint64 // fresh for each exchange
+
+	// HTTP2 is set by a filter whose request can go upstream by HTTP/2 only. It counts
+	// where the cluster leaves the protocol to downstream.
+	HTTP2 bool
+
+	// Local is the reply a filter wants sent; it is read after Reply.
+	Local LocalReply
+	// Slots are one word of state for each filter of the chain.
+	Slots []any
+	// Waiter is the data path's; filters call Continuation.
+	Waiter Waiter
+}
+
+// LocalReply is a response that the proxy makes itself.
+type LocalReply struct {
+	Status      int
+	Body        []byte
+	ContentType string
+	Details     string
+	Flags       record.Flags
+	// GRPC is what a call of gRPC is answered with; 0: what Status stands for.
+	GRPC grpc.Status
+}
+
+// Verdict is what a hook answers.
+type Verdict uint8
+
+// The verdicts, and no fourth.
+const (
+	Next  Verdict = iota // go on
+	Wait                 // stop until the Continuation is resumed
+	Reply                // answer with Exchange.Local
+)
+
+// Filter is one filter of one chain on one worker; it serves all exchanges of it.
+type Filter interface {
+	// OnRequest sees the request's head before it is routed upstream. It is
+	// called once for each exchange, in the order of the chain.
+	OnRequest(x *Exchange) Verdict
+}
+
+// The optional hooks are found once, when a chain is compiled.
+type (
+	// ResponseFilter sees the head of the response, in the reverse order of the
+	// chain: the upstream's, and then that of a reply of the proxy or of a filter
+	// which takes its place; to the latter a verdict does not matter.
+	ResponseFilter interface{ OnResponse(x *Exchange) Verdict }
+	// RequestDataFilter sees each piece of the request's body on its way.
+	RequestDataFilter interface {
+		OnRequestData(x *Exchange, chunk []byte, last bool)
+	}
+	// ResponseDataFilter sees each piece of the response's body.
+	ResponseDataFilter interface {
+		OnResponseData(x *Exchange, chunk []byte, last bool)
+	}
+	// ResponseTrailerFilter sees the trailers that end a response, before they are
+	// changed by filters nearer to the client.
+	ResponseTrailerFilter interface {
+		OnResponseTrailer(x *Exchange, h *codec.Header)
+	}
+	// RequestTransformer changes the request's body on its way: what it returns takes
+	// the place of the piece. That may be the piece itself, or memory of the filter
+	// that it uses again at the next call. Not ok: the body is broken, and the
+	// request is answered with 400. A filter whose bodies get another length sets
+	// Request.BodyLength to codec.BodyChunked in OnRequest. last comes once.
+	RequestTransformer interface {
+		TransformRequest(x *Exchange, chunk []byte, last bool) (out []byte, ok bool)
+	}
+	// ResponseTransformer is the same for responses of upstreams; it cannot refuse.
+	ResponseTransformer interface {
+		TransformResponse(x *Exchange, chunk []byte, last bool) []byte
+		// TransformTrailer returns the end of the body that takes the place of the
+		// trailers; not ok: they stay trailers.
+		TransformTrailer(x *Exchange, h *codec.Header) (out []byte, ok bool)
+	}
+	// DoneFilter is told once when the exchange has ended, however it ended.
+	DoneFilter interface{ OnDone(x *Exchange) }
+)
+
+// Worker is what a filter may have from the worker it runs on.
+type Worker struct {
+	Index int
+	Slot  int // the filter's index in Exchange.Slots
+	// Loop is what the worker runs on: the clock, timers, connections.
+	Loop *reactor.Loop
+}
+
+// Spec describes a kind of filter.
+type Spec struct {
+	Name    string
+	TypeURL string
+	// Parse turns the filter's configuration (the bytes of its protobuf message,
+	// or the JSON of a TypedStruct) into what New takes. It does everything that
+	// can fail.
+	Parse func(config []byte) (any, error)
+	// PerRoute: the filter reads its settings of Route.FilterConfig. Those of other
+	// filters are refused, so that nobody believes them in force.
+	PerRoute bool
+	// New makes the filter for one worker. Nil for a marker such as the router.
+	New func(config any, w Worker) Filter
+	// Counts appends what the filters of this kind have counted on a worker, on that
+	// worker's loop; nil where they count nothing. Counters outlive the filters.
+	Counts func(worker int, dst []Count) []Count
+}
+
+// Tag is a variable part of a counter's name, which Prometheus shows as a label.
+type Tag struct{ Name, Value string }
+
+// Count is a counter, of the scope cluster.<Cluster>.<Family>.<tags' values>.
+type Count struct {
+	Cluster, Family string
+	Tags            []Tag
+	Name, Help      string
+	Value           uint64
+}
+
+// Registry finds specs by type URL.
+type Registry struct {
+	byType map[string]*Spec
+	list   []*Spec
+}
+
+// NewRegistry makes a registry of the given kinds. Two with one type URL are a
+// programming error.
+func NewRegistry(specs ...Spec) *Registry {
+	r := &Registry{byType: make(map[string]*Spec, len(specs))}
+	for i := range specs {
+		s := &specs[i]
+		if _, dup := r.byType[s.TypeURL]; dup {
+			panic(fmt.Sprintf("filter: two specs for %s", s.TypeURL))
+		}
+		r.byType[s.TypeURL] = s
+		r.list = append(r.list, s)
+	}
+	return r
+}
+
+// All are the specs in the order in which they were given.
+func (r *Registry) All() []*Spec { return r.list }
+
+// Lookup finds the spec of a type URL, nil if there is none.
+func (r *Registry) Lookup(typeURL string) *Spec { return r.byType[typeURL] }
