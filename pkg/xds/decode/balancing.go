@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package decode
+
+import (
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
+	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
+	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
+	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
+	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
+	robinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	wrrv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+const (
+	lbPrefix         = typeURLPrefix + "envoy.extensions.load_balancing_policies."
+	defaultTableSize = 65_537
+	maxTableSize     = 5_000_011
+	maxRing          = 8 << 20
+)
+
+// balancing reads how an endpoint is picked: load_balancing_policy where it is
+// given, lb_policy and its options otherwise.
+//
+//nolint:staticcheck // the deprecated lb configs are still in use
+func (j *job) balancing(m *clusterv3.Cluster, c *resource.Cluster, p *place) {
+	lb := &c.LB
+	*lb = resource.LoadBalancing{
+		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1, RingHash: "xx_hash",
+		MinRingSize: 1024, MaxRingSize: maxRing, TableSize: defaultTableSize, PanicThreshold: 50,
+	}
+	j.commonLB(m.GetCommonLbConfig(), lb, p.field("common_lb_config"))
+	if m.GetLoadBalancingPolicy() != nil {
+		j.policies(m.GetLoadBalancingPolicy(), lb, p.field("load_balancing_policy"), 0)
+	} else {
+		j.legacyPolicy(m, lb, p)
+	}
+	j.finishLB(lb, p)
+}
+
+//nolint:staticcheck // see balancing
+func (j *job) legacyPolicy(m *clusterv3.Cluster, lb *resource.LoadBalancing, p *place) {
+	switch m.GetLbPolicy() {
+	case clusterv3.Cluster_ROUND_ROBIN:
+	case clusterv3.Cluster_LEAST_REQUEST:
+		lb.Policy = resource.LeastRequest
+	case clusterv3.Cluster_RANDOM:
+		lb.Policy = resource.Random
+	case clusterv3.Cluster_RING_HASH:
+		lb.Policy = resource.RingHash
+	case clusterv3.Cluster_MAGLEV:
+		lb.Policy = resource.Maglev
+	case clusterv3.Cluster_CLUSTER_PROVIDED:
+		if m.GetType() != clusterv3.Cluster_ORIGINAL_DST {
+			j.fail(p.field("lb_policy"), "unsupported %s", m.GetLbPolicy())
+		}
+	default:
+		j.fail(p.field("lb_policy"), "unsupported %s", m.GetLbPolicy())
+	}
+	if o := m.GetLeastRequestLbConfig(); o != nil {
+		at := p.field("least_request_lb_config")
+		j.leastRequest(lb, o.GetChoiceCount(), o.GetActiveRequestBias(), at)
+	}
+	if o := m.GetRingHashLbConfig(); o != nil {
+		if v := o.GetMinimumRingSize(); v != nil {
+			lb.MinRingSize = int(min(v.GetValue(), maxRing+1))
+		}
+		if v := o.GetMaximumRingSize(); v != nil {
+			lb.MaxRingSize = int(min(v.GetValue(), maxRing+1))
+		}
+		if o.GetHashFunction() == clusterv3.Cluster_RingHashLbConfig_MURMUR_HASH_2 {
+			lb.RingHash = "murmur_hash_2"
+		}
+	}
+	if v := m.GetMaglevLbConfig().GetTableSize(); v != nil {
+		lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
+	}
+}
+
+func (j *job) commonLB(o *clusterv3.Cluster_CommonLbConfig, lb *resource.LoadBalancing, p *place) {
+	if o == nil {
+		return
+	}
+	if o.GetHealthyPanicThreshold() != nil {
+		lb.HasPanic = true
+		lb.PanicThreshold = j.percent(o.GetHealthyPanicThreshold(), 50, p.field("healthy_panic_threshold"))
+	}
+	lb.LocalityWeighted = o.GetLocalityWeightedLbConfig() != nil
+	lb.FailOnPanic = o.GetZoneAwareLbConfig().GetFailTrafficOnPanic()
+	lb.IgnoreNewHosts = o.GetIgnoreNewHostsUntilFirstHc()
+	lb.UseHostname = o.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
+	j.only(o.GetCloseConnectionsOnHostSetChange(), p.field("close_connections_on_host_set_change"), notSupported)
+}
+
+// policies reads the first policy of the list that is known, as Envoy does.
+func (j *job) policies(l *clusterv3.LoadBalancingPolicy, lb *resource.LoadBalancing, p *place, depth int) {
+	if depth > 4 {
+		j.fail(p, "is nested more than 4 deep")
+		return
+	}
+	for i, pol := range l.GetPolicies() {
+		a := pol.GetTypedExtensionConfig().GetTypedConfig()
+		at := p.item("policies", i).field("typed_extension_config").field("typed_config")
+		if j.policy(a, lb, at, depth) {
+			return
+		}
+	}
+	var names []string
+	for _, pol := range l.GetPolicies() {
+		names = append(names, clip(pol.GetTypedExtensionConfig().GetTypedConfig().GetTypeUrl(), 100))
+	}
+	j.fail(p.field("policies"), "none of %q is supported", names)
+}
+
+// policy reads one typed policy; false if its type is not known.
+func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth int) bool {
+	switch a.GetTypeUrl() {
+	case lbPrefix + "round_robin.v3.RoundRobin":
+		var m robinv3.RoundRobin
+		j.unpack(a, &m, p)
+		lb.Policy = resource.RoundRobin
+		j.localityLB(m.GetLocalityLbConfig(), lb)
+	case lbPrefix + "least_request.v3.LeastRequest":
+		var m leastv3.LeastRequest
+		j.unpack(a, &m, p)
+		lb.Policy = resource.LeastRequest
+		j.leastRequest(lb, m.GetChoiceCount(), m.GetActiveRequestBias(), p)
+		j.only(m.GetSelectionMethod() != leastv3.LeastRequest_N_CHOICES, p.field("selection_method"), "unsupported FULL_SCAN")
+		j.localityLB(m.GetLocalityLbConfig(), lb)
+	case lbPrefix + "random.v3.Random":
+		var m randomv3.Random
+		j.unpack(a, &m, p)
+		lb.Policy = resource.Random
+		j.localityLB(m.GetLocalityLbConfig(), lb)
+	case lbPrefix + "ring_hash.v3.RingHash":
+		j.ringHash(a, lb, p)
+	case lbPrefix + "maglev.v3.Maglev":
+		var m maglevv3.Maglev
+		j.unpack(a, &m, p)
+		lb.Policy = resource.Maglev
+		if v := m.GetTableSize(); v != nil {
+			lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
+		}
+		lb.UseHostname = lb.UseHostname || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
+		lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
+	case lbPrefix + "wrr_locality.v3.WrrLocality":
+		var m wrrv3.WrrLocality
+		j.unpack(a, &m, p)
+		lb.LocalityWeighted = true
+		j.policies(m.GetEndpointPickingPolicy(), lb, p.field("endpoint_picking_policy"), depth+1)
+	default:
+		return false
+	}
+	return true
+}
+
+//nolint:staticcheck // use_hostname_for_hashing moved into consistent_hashing_lb_config
+func (j *job) ringHash(a *anypb.Any, lb *resource.LoadBalancing, p *place) {
+	var m ringv3.RingHash
+	j.unpack(a, &m, p)
+	lb.Policy = resource.RingHash
+	if v := m.GetMinimumRingSize(); v != nil {
+		lb.MinRingSize = int(min(v.GetValue(), maxRing+1))
+	}
+	if v := m.GetMaximumRingSize(); v != nil {
+		lb.MaxRingSize = int(min(v.GetValue(), maxRing+1))
+	}
+	if m.GetHashFunction() == ringv3.RingHash_MURMUR_HASH_2 {
+		lb.RingHash = "murmur_hash_2"
+	}
+	lb.UseHostname = lb.UseHostname || m.GetUseHostnameForHashing() || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
+	lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
+}
+
+func (j *job) localityLB(o *commonv3.LocalityLbConfig, lb *resource.LoadBalancing) {
+	lb.LocalityWeighted = lb.LocalityWeighted || o.GetLocalityWeightedLbConfig() != nil
+	lb.FailOnPanic = lb.FailOnPanic || o.GetZoneAwareLbConfig().GetFailTrafficOnPanic()
+}
+
+func (j *job) leastRequest(lb *resource.LoadBalancing, choices interface{ GetValue() uint32 }, bias *corev3.RuntimeDouble, p *place) {
+	if n := choices.GetValue(); n != 0 {
+		lb.ChoiceCount = j.within(n, 2, 64, p.field("choice_count"))
+	}
+	if bias != nil {
+		lb.ActiveRequestBias = bias.GetDefaultValue()
+		j.only(!(lb.ActiveRequestBias >= 0 && lb.ActiveRequestBias <= 100), p.field("active_request_bias").field("default_value"), "must be between 0 and 100")
+		j.only(bias.GetRuntimeKey() != "", p.field("active_request_bias").field("runtime_key"), notSupported)
+	}
+}
+
+// finishLB checks what must hold whichever way the policy was given.
+func (j *job) finishLB(lb *resource.LoadBalancing, p *place) {
+	j.only(lb.MinRingSize < 1 || lb.MaxRingSize > maxRing || lb.MinRingSize > lb.MaxRingSize, p,
+		"ring_hash: sizes must be at least 1, at most 8388608, the minimum not above the maximum")
+	j.only(lb.TableSize < 2 || lb.TableSize > maxTableSize || !prime(lb.TableSize), p, "maglev: table_size must be prime and at most 5000011")
+}
+
+func prime(n int) bool {
+	if n < 2 {
+		return false
+	}
+	for d := 2; d*d <= n; d++ {
+		if n%d == 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package decode
+
+import (
+	"bytes"
+	"encoding/json"
+	"strconv"
+	"time"
+
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// ownMetadata is the key of filter metadata that holds what Envoy's API has no
+// field for: circuit breaker, fallback, and which requests go on by HTTP/2.
+const ownMetadata = "io.outrigger"
+
+type ownSettings struct {
+	CircuitBreaker *breakerSettings  `json:"circuitBreaker"`
+	Fallback       *fallbackSettings `json:"fallback"`
+	HTTP2          string            `json:"http2"`
+	// of listeners
+	Detection *detectionSettings `json:"protocolDetection"`
+	// of filter chains
+	DestinationNames []string `json:"destinationNames"`
+}
+
+type detectionSettings struct {
+	WaitMS   *int `json:"waitMs"`
+	ExpiryMS *int `json:"expiryMs"`
+}
+
+type breakerSettings struct {
+	Enabled                *bool    `json:"enabled"`
+	ErrorThresholdPercent  *int     `json:"errorThresholdPercent"`
+	RequestVolumeThreshold *int     `json:"requestVolumeThreshold"`
+	WindowMS               *int     `json:"windowMs"`
+	Buckets                *int     `json:"buckets"`
+	SleepWindowMS          *int     `json:"sleepWindowMs"`
+	CountAsError           []string `json:"countAsError"`
+	ForceOpen              bool     `json:"forceOpen"`
+	ForceClosed            bool     `json:"forceClosed"`
+}
+
+type fallbackSettings struct {
+	Status      *int   `json:"status"`
+	Body        string `json:"body"`
+	ContentType string `json:"contentType"`
+}
+
+// outrigger reads a cluster's own settings; without any there is no breaker.
+func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
+	s := j.own(m, p)
+	if s == nil {
+		return
+	}
+	j.only(s.Detection != nil, p.field("protocolDetection"), "is for listeners only")
+	j.only(s.DestinationNames != nil, p.field("destinationNames"), "is for filter chains only")
+	if s.HTTP2 != "" {
+		j.only(s.HTTP2 != "calls", p.field("http2"), "want calls, or nothing")
+		j.only(!c.DownstreamProtocol, p.field("http2"), "is for clusters with use_downstream_protocol_config")
+		c.HTTP2Calls = true
+	}
+	c.Breaker = j.breaker(s.CircuitBreaker, p.field("circuitBreaker"))
+	c.Fallback = j.fallback(s.Fallback, p.field("fallback"))
+}
+
+// own reads the io.outrigger metadata, nil where there is none.
+func (j *job) own(m *corev3.Metadata, p *place) *ownSettings {
+	raw := m.GetFilterMetadata()[ownMetadata]
+	if raw == nil {
+		return nil
+	}
+	text, err := raw.MarshalJSON()
+	if err != nil {
+		j.fail(p, "%s", cleanError(err))
+		return nil
+	}
+	var s ownSettings
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		j.fail(p, "%s", clip(err.Error(), 300))
+		return nil
+	}
+	return &s
+}
+
+func (j *job) breaker(b *breakerSettings, p *place) *resource.CircuitBreaker {
+	if b == nil {
+		return nil
+	}
+	out := &resource.CircuitBreaker{
+		Enabled:                b.Enabled == nil || *b.Enabled,
+		ErrorThresholdPercent:  j.number(b.ErrorThresholdPercent, 50, 1, 100, p.field("errorThresholdPercent")),
+		RequestVolumeThreshold: j.number(b.RequestVolumeThreshold, 20, 1, 1_000_000, p.field("requestVolumeThreshold")),
+		Window:                 time.Duration(j.number(b.WindowMS, 10_000, 100, 3_600_000, p.field("windowMs"))) * time.Millisecond,
+		Buckets:                j.number(b.Buckets, 10, 1, 100, p.field("buckets")),
+		SleepWindow:            time.Duration(j.number(b.SleepWindowMS, 5000, 1, 3_600_000, p.field("sleepWindowMs"))) * time.Millisecond,
+		ForceOpen:              b.ForceOpen, ForceClosed: b.ForceClosed,
+	}
+	j.only(out.ForceOpen && out.ForceClosed, p.field("forceClosed"), "must not be set together with forceOpen")
+	j.only(int(out.Window/time.Millisecond)%out.Buckets != 0, p.field("windowMs"), "must be a multiple of buckets")
+	count := b.CountAsError
+	if count == nil {
+		count = []string{"5xx", "timeout", "connect-failure"}
+	}
+	for i, name := range count {
+		j.countAs(out, name, p.item("countAsError", i))
+	}
+	return out
+}
+
+func (j *job) countAs(out *resource.CircuitBreaker, name string, p *place) {
+	switch name {
+	case "5xx":
+		out.Count5xx = true
+	case "4xx":
+		out.Count4xx = true
+	case "timeout":
+		out.CountTimeout = true
+	case "connect-failure":
+		out.CountConnectFailure = true
+	case "reset":
+		out.CountReset = true
+	default:
+		n, err := strconv.Atoi(name)
+		if err != nil || n < 100 || n > 599 {
+			j.fail(p, "%q is none of 5xx, 4xx, timeout, connect-failure, reset or a status code", clip(name, 60))
+			return
+		}
+		out.CountStatus = append(out.CountStatus, n)
+	}
+}
+
+func (j *job) number(v *int, def, lo, hi int, p *place) int {
+	if v == nil {
+		return def
+	}
+	if *v < lo || *v > hi {
+		j.fail(p, "must be between %d and %d, is %d", lo, hi, *v)
+		return def
+	}
+	return *v
+}
+
+func (j *job) fallback(f *fallbackSettings, p *place) *resource.DirectResponse {
+	if f == nil {
+		return nil
+	}
+	out := &resource.DirectResponse{
+		Status: j.number(f.Status, 200, 200, 599, p.field("status")),
+		Body:   []byte(f.Body), ContentType: f.ContentType,
+	}
+	j.only(!validHeaderValue(f.ContentType), p.field("contentType"), "has control characters")
+	j.only(len(f.Body) > 1<<20, p.field("body"), "has more than 1 MiB")
+	if out.ContentType == "" && f.Body != "" {
+		out.ContentType = "text/plain"
+	}
+	return out
+}

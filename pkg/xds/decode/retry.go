@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package decode
+
+import (
+	"strings"
+	"time"
+
+	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+const (
+	previousHostsURL      = typeURLPrefix + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+	previousPrioritiesURL = typeURLPrefix + "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
+	maxRetries            = 1000
+)
+
+func (j *job) retry(m *routev3.RetryPolicy, p *place) *resource.RetryPolicy {
+	if m == nil {
+		return nil
+	}
+	r := &resource.RetryPolicy{
+		NumRetries:        j.within(uint32Or(m.GetNumRetries(), 1), 0, maxRetries, p.field("num_retries")),
+		PerTryTimeout:     j.duration(m.GetPerTryTimeout(), 0, p.field("per_try_timeout")),
+		PerTryIdleTimeout: j.duration(m.GetPerTryIdleTimeout(), 0, p.field("per_try_idle_timeout")),
+		BaseInterval:      25 * time.Millisecond,
+		Headers:           j.headerMatches(m.GetRetriableHeaders(), p, "retriable_headers"),
+		RequestHeaders:    j.headerMatches(m.GetRetriableRequestHeaders(), p, "retriable_request_headers"),
+		HostAttempts:      1,
+	}
+	for _, word := range strings.Split(m.GetRetryOn(), ",") {
+		word = strings.TrimSpace(word)
+		bit := resource.RetryCondition([]byte(word))
+		if bit == 0 && word != "" {
+			j.fail(p.field("retry_on"), "unknown condition %q", clip(word, 60))
+		}
+		r.On |= bit
+	}
+	if b := m.GetRetryBackOff(); b != nil {
+		r.BaseInterval = j.duration(b.GetBaseInterval(), r.BaseInterval, p.field("retry_back_off").field("base_interval"))
+		if r.BaseInterval < time.Millisecond {
+			r.BaseInterval = time.Millisecond // Envoy rounds up as well
+		}
+	}
+	r.MaxInterval = j.duration(m.GetRetryBackOff().GetMaxInterval(), 10*r.BaseInterval, p.field("retry_back_off").field("max_interval"))
+	j.only(r.MaxInterval < r.BaseInterval, p.field("retry_back_off").field("max_interval"), "must not be less than base_interval")
+	for i, c := range m.GetRetriableStatusCodes() {
+		r.StatusCodes = append(r.StatusCodes, j.within(c, 100, 599, p.item("retriable_status_codes", i)))
+	}
+	if n := m.GetHostSelectionRetryMaxAttempts(); n != 0 {
+		j.only(n < 0 || n > 100, p.field("host_selection_retry_max_attempts"), "must be between 1 and 100")
+		r.HostAttempts = int(max(1, min(n, 100)))
+	}
+	j.retryExtensions(m, r, p)
+	return r
+}
+
+func (j *job) retryExtensions(m *routev3.RetryPolicy, r *resource.RetryPolicy, p *place) {
+	for i, h := range m.GetRetryHostPredicate() {
+		at := p.item("retry_host_predicate", i)
+		var cfg previoushostsv3.PreviousHostsPredicate
+		if h.GetTypedConfig().GetTypeUrl() != previousHostsURL {
+			j.fail(at, "unsupported %q", clip(h.GetName(), 100))
+			continue
+		}
+		r.PreviousHosts = j.unpack(h.GetTypedConfig(), &cfg, at)
+	}
+	pr := m.GetRetryPriority()
+	if pr == nil {
+		return
+	}
+	at := p.field("retry_priority")
+	var cfg previousprioritiesv3.PreviousPrioritiesConfig
+	if pr.GetTypedConfig().GetTypeUrl() != previousPrioritiesURL {
+		j.fail(at, "unsupported %q", clip(pr.GetName(), 100))
+		return
+	}
+	if j.unpack(pr.GetTypedConfig(), &cfg, at) {
+		r.PreviousPriorities = int(max(0, cfg.GetUpdateFrequency()))
+	}
+}

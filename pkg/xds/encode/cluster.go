@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package encode
+
+import (
+	"fmt"
+	"time"
+
+	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpointv3 "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	httpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// Defaults of the mesh.
+const (
+	defaultConnectTimeout = time.Second
+	defaultLimit          = 1024
+	defaultBudgetPercent  = 20
+	minRetryConcurrency   = 3
+	appLimit              = 65536 // connections and requests from a sidecar to its own application
+)
+
+// ServiceCluster is the cluster of a service's instances, which come by EDS.
+// policy may be nil.
+func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clusterv3.Cluster, error) {
+	var spec mesh.TrafficPolicySpec
+	if policy != nil {
+		spec = policy.Spec
+	}
+	c := &clusterv3.Cluster{
+		Name:                 OutboundCluster(service),
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_EDS},
+		EdsClusterConfig:     &clusterv3.Cluster_EdsClusterConfig{EdsConfig: ads()},
+		ConnectTimeout:       seconds(connectTimeout(spec.Timeouts)),
+		CircuitBreakers:      thresholds(spec.Limits),
+		OutlierDetection:     outliers(spec.OutlierDetection),
+		Metadata:             resilience(spec.CircuitBreaker, spec.Fallback),
+	}
+	balance(c, spec.LoadBalancer, f)
+	if err := sameProtocol(c); err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
+	}
+	if err := Validate(c); err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
+	}
+	return c, nil
+}
+
+// sameProtocol lets requests go by the protocol that they came by, so that gRPC
+// works end to end with nothing declared.
+func sameProtocol(c *clusterv3.Cluster) error {
+	packed, err := pack(&httpv3.HttpProtocolOptions{
+		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
+			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
+				HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
+			},
+		},
+	})
+	if err != nil {
+		return err
+	}
+	c.TypedExtensionProtocolOptions = map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed}
+	return nil
+}
+
+// AppCluster is the application behind a sidecar. Unless it is declared to speak gRPC,
+// only calls of gRPC come to it by HTTP/2: most applications know HTTP/1.1 alone,
+// whatever their callers use.
+func AppCluster(service, app string, speaksGRPC bool) (*clusterv3.Cluster, error) {
+	name := InboundCluster(service)
+	addr, err := Address(app)
+	if err != nil {
+		return nil, fmt.Errorf("cluster %q: app: %w", name, err)
+	}
+	off := false
+	c := &clusterv3.Cluster{
+		Name:                 name,
+		ClusterDiscoveryType: &clusterv3.Cluster_Type{Type: clusterv3.Cluster_STATIC},
+		ConnectTimeout:       seconds(defaultConnectTimeout),
+		LoadAssignment: &endpointv3.ClusterLoadAssignment{ClusterName: name, Endpoints: []*endpointv3.LocalityLbEndpoints{{
+			LbEndpoints: []*endpointv3.LbEndpoint{{HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{Address: addr}}}},
+		}}},
+		CircuitBreakers: &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{{
+			MaxConnections: u32(appLimit), MaxPendingRequests: u32(appLimit), MaxRequests: u32(appLimit),
+		}}},
+		// The callers' breakers judge the service; the sidecar beside it must not
+		// cut it off.
+		Metadata: resilience(&mesh.CircuitBreaker{Enabled: &off}, nil),
+	}
+	if !speaksGRPC {
+		c.Metadata.FilterMetadata[MetadataNamespace].Fields["http2"] = structpb.NewStringValue("calls")
+	}
+	if err := sameProtocol(c); err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", name, err)
+	}
+	if err := Validate(c); err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", name, err)
+	}
+	return c, nil
+}
+
+func connectTimeout(t *mesh.Timeouts) time.Duration {
+	if t == nil || t.Connect == nil {
+		return defaultConnectTimeout
+	}
+	return t.Connect.Std()
+}
+
+func thresholds(l *mesh.Limits) *clusterv3.CircuitBreakers {
+	if l == nil {
+		l = &mesh.Limits{}
+	}
+	t := &clusterv3.CircuitBreakers_Thresholds{
+		MaxConnections:     u32(or(l.Connections, defaultLimit)),
+		MaxPendingRequests: u32(or(l.PendingRequests, defaultLimit)),
+		MaxRequests:        u32(or(l.Requests, defaultLimit)),
+		TrackRemaining:     true,
+	}
+	if l.Retries != nil {
+		t.MaxRetries = u32(*l.Retries)
+	} else {
+		t.RetryBudget = &clusterv3.CircuitBreakers_Thresholds_RetryBudget{
+			BudgetPercent:       &typev3.Percent{Value: float64(or(l.RetryBudget, defaultBudgetPercent))},
+			MinRetryConcurrency: u32(minRetryConcurrency),
+		}
+	}
+	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{t}}
+}
+
+func outliers(o *mesh.OutlierDetection) *clusterv3.OutlierDetection {
+	if o == nil {
+		o = &mesh.OutlierDetection{}
+	}
+	consecutive, enforce := or(o.Consecutive5xx, 5), uint32(100)
+	if consecutive == 0 {
+		consecutive, enforce = 5, 0 // Envoy has no 0 that means never
+	}
+	base := or(o.BaseEjectionTime, mesh.Duration(30*time.Second)).Std()
+	return &clusterv3.OutlierDetection{
+		Consecutive_5Xx:          u32(consecutive),
+		EnforcingConsecutive_5Xx: u32(enforce),
+		EnforcingSuccessRate:     u32(0), // on by default in Envoy, and not asked for
+		Interval:                 seconds(or(o.Interval, mesh.Duration(10*time.Second)).Std()),
+		BaseEjectionTime:         seconds(base),
+		MaxEjectionTime:          seconds(max(base, 300*time.Second)),
+		MaxEjectionPercent:       u32(or(o.MaxEjectionPercent, 10)),
+		AlwaysEjectOneHost:       wrapperspb.Bool(true),
+	}
+}
+
+// balance sets the policy; gRPC gets the nearest one that it has.
+func balance(c *clusterv3.Cluster, lb *mesh.LoadBalancer, f Flavor) {
+	policy := mesh.PolicyLeastRequest
+	if lb != nil && lb.Policy != "" {
+		policy = lb.Policy
+	}
+	switch policy {
+	case mesh.PolicyRoundRobin:
+		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+	case mesh.PolicyRandom:
+		c.LbPolicy = clusterv3.Cluster_RANDOM
+	case mesh.PolicyRingHash:
+		c.LbPolicy = clusterv3.Cluster_RING_HASH
+	case mesh.PolicyMaglev:
+		c.LbPolicy = clusterv3.Cluster_MAGLEV
+	default:
+		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
+	}
+	if f == GRPC && c.LbPolicy != clusterv3.Cluster_RING_HASH {
+		if c.LbPolicy == clusterv3.Cluster_MAGLEV {
+			c.LbPolicy = clusterv3.Cluster_RING_HASH
+		} else {
+			c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
+		}
+	}
+}
+
+// resilience are the settings that Envoy has no field for: the circuit
+// breaker in Hystrix's words, and the fallback.
+func resilience(b *mesh.CircuitBreaker, fb *mesh.Fallback) *corev3.Metadata {
+	fields := map[string]*structpb.Value{"circuitBreaker": structpb.NewStructValue(breaker(b))}
+	if fb != nil {
+		status, contentType := fb.Status, fb.ContentType
+		if status == 0 {
+			status = 200
+		}
+		if contentType == "" {
+			contentType = "text/plain"
+		}
+		fields["fallback"] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
+			"status":      number(status),
+			"body":        structpb.NewStringValue(fb.Body),
+			"contentType": structpb.NewStringValue(contentType),
+		}})
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{MetadataNamespace: {Fields: fields}}}
+}
+
+func breaker(b *mesh.CircuitBreaker) *structpb.Struct {
+	if b == nil {
+		b = &mesh.CircuitBreaker{}
+	}
+	count := b.CountAsError
+	if len(count) == 0 {
+		count = []string{mesh.Class5xx, mesh.ClassTimeout, mesh.ClassConnectFailure}
+	}
+	return &structpb.Struct{Fields: map[string]*structpb.Value{
+		"enabled":                structpb.NewBoolValue(or(b.Enabled, true)),
+		"errorThresholdPercent":  number(or(b.ErrorThresholdPercent, 50)),
+		"requestVolumeThreshold": number(or(b.RequestVolumeThreshold, 20)),
+		"windowMs":               millis(or(b.Window, mesh.Duration(10*time.Second)).Std()),
+		"buckets":                number(10),
+		"sleepWindowMs":          millis(or(b.SleepWindow, mesh.Duration(5*time.Second)).Std()),
+		"countAsError":           texts(count),
+		"forceOpen":              structpb.NewBoolValue(b.ForceOpen),
+		"forceClosed":            structpb.NewBoolValue(b.ForceClosed),
+	}}
+}

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package encode
+
+// Flavor says who reads a resource.
+type Flavor uint8
+
+// The flavors.
+const (
+	Sidecar Flavor = iota // our own
+	Envoy
+	GRPC // proxyless gRPC
+)
+
+// Names of resources and of this project's extensions.
+const (
+	InboundListener  = "inbound"
+	OutboundListener = "outbound"
+	OutboundRoutes   = "outbound"
+
+	MetadataNamespace = "io.outrigger"
+	TracerName        = "io.outrigger.tracer"
+	TracerType        = "type.googleapis.com/io.outrigger.v1.Tracer"
+	TapName           = "io.outrigger.tap"
+	TapType           = "type.googleapis.com/io.outrigger.v1.Tap"
+
+	// MeshDomain is the suffix under which a service is also known.
+	MeshDomain = "mesh"
+)
+
+// OutboundCluster is the cluster of a service's instances.
+func OutboundCluster(service string) string { return "outbound|" + service }
+
+// InboundCluster is the cluster of the application behind a sidecar.
+func InboundCluster(service string) string { return "inbound|" + service }
