@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"net/netip"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"github.com/outrigger-mesh/outrigger/pkg/reactor"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// cluster is the place of a cluster by name, process-wide: routes point to it
+// whether the cluster is there or not, and an update is one store of spec.
+type cluster struct {
+	name string
+	spec atomic.Pointer[clusterSpec]  // nil: not configured (NC)
+	tls  atomic.Pointer[[]*transport] // nil: plaintext; see transports
+	// lastUse is the monotonic time of the last merge of a worker's counts: the
+	// maintenance goroutine looks at clusters in use only.
+	lastUse atomic.Int64
+}
+
+// clusterSpec is a cluster's settings with the state that must be exact over
+// workers. The state is carried over from spec to spec.
+type clusterSpec struct {
+	res      *resource.Cluster
+	assigned *resource.Assignment
+	lb       *lb.Cluster
+	limits   [2]*breaker.Limits // by routing priority: default, high
+	circuit  *breaker.Circuit   // nil: no breaker configured
+	outlier  *breaker.Outlier   // nil: no outlier detection
+	changes  uint64             // of the members, so far
+	bind     netip.Addr         // source address, invalid for any
+}
+
+// newSpec makes the spec that follows prev (nil for the first).
+func newSpec(prev *clusterSpec, res *resource.Cluster, a *resource.Assignment, log *breaker.EventLog, seed uint64) *clusterSpec {
+	s := &clusterSpec{res: res, assigned: a}
+	s.bind, _ = netip.ParseAddr(res.BindAddress) // checked by decode
+	if prev == nil {
+		s.lb = new(lb.Cluster)
+		s.limits = [2]*breaker.Limits{breaker.NewLimits(res.Default), breaker.NewLimits(res.High)}
+	} else {
+		s.lb, s.limits, s.circuit, s.outlier, s.changes = prev.lb, prev.limits, prev.circuit, prev.outlier, prev.changes
+		if prev.res != res {
+			s.limits[0].Update(res.Default)
+			s.limits[1].Update(res.High)
+		}
+	}
+	if prev == nil || prev.res != res || prev.assigned != a {
+		before := s.lb.View()
+		s.lb.Update(res, a)
+		if before == nil || !slices.Equal(before.Hosts(), s.lb.View().Hosts()) {
+			s.changes++
+		}
+	}
+	s.updateBreaker(res)
+	s.updateOutlier(res, log, seed)
+	return s
+}
+
+func (s *clusterSpec) updateBreaker(res *resource.Cluster) {
+	switch {
+	case res.Breaker == nil || !res.Breaker.Enabled:
+		s.circuit = nil
+	case s.circuit == nil:
+		s.circuit = breaker.NewCircuit(res.Name, res.Breaker)
+		s.circuit.Watch(s.limits[0])
+	default:
+		s.circuit.Update(res.Breaker)
+	}
+}
+
+func (s *clusterSpec) updateOutlier(res *resource.Cluster, log *breaker.EventLog, seed uint64) {
+	switch {
+	case res.Outlier == nil:
+		if s.outlier != nil {
+			s.outlier.Update(nil) // takes back what is ejected
+		}
+		s.outlier = nil
+	case s.outlier == nil:
+		hosts := s.lb
+		s.outlier = breaker.NewOutlier(res.Name, res.Outlier, breaker.Members{
+			Each: func(f func(breaker.Host)) {
+				for _, h := range hosts.View().Hosts() {
+					f(h)
+				}
+			},
+			Changed: hosts.HealthChanged,
+		}, log, seed)
+	default:
+		s.outlier.Update(res.Outlier)
+	}
+}
+
+// priority picks the limits of a routing priority.
+func (s *clusterSpec) priority(high bool) *breaker.Limits {
+	if high {
+		return s.limits[1]
+	}
+	return s.limits[0]
+}
+
+// dialOptions are what connections to the cluster's endpoints are made with.
+func (s *clusterSpec) dialOptions() reactor.DialOptions {
+	var o reactor.DialOptions
+	if s.res.TCPKeepAlive {
+		o.KeepAlive.Idle = s.res.KeepAliveTime
+		if o.KeepAlive.Idle == 0 {
+			o.KeepAlive.Idle = 2 * time.Hour
+		}
+	}
+	if s.bind.IsValid() {
+		o.Local = reactor.TCPAddr(netip.AddrPortFrom(s.bind, 0))
+	}
+	return o
+}

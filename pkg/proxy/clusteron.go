@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/codec/http1"
+	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
+)
+
+// clusterOn is a worker's side of a cluster: its picker, its pools, its counts.
+type clusterOn struct {
+	w      *worker
+	c      *cluster
+	spec   *clusterSpec
+	picker lb.Picker
+	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
+	counts breaker.Counts
+	dirty  bool // something was counted since the last flush
+	stats  clusterStats
+	limits http1.Limits
+	http2  http2.Limits
+	req    lb.Request // scratch
+	// Of clusters without hosts of their own; nil for others.
+	originals *lb.Originals
+	scratch   []byte
+}
+
+func newClusterOn(w *worker, c *cluster, spec *clusterSpec) *clusterOn {
+	on := &clusterOn{w: w, c: c, pools: [2]map[*lb.Host]*hostPool{{}, {}}}
+	on.use(spec)
+	return on
+}
+
+// use takes over the settings of a spec.
+func (on *clusterOn) use(spec *clusterSpec) {
+	if on.spec == nil || on.spec.res != spec.res {
+		on.picker = lb.NewPicker(&spec.res.LB, on.w.random.Uint64())
+		if on.originals != nil {
+			on.originals.Close()
+			on.originals = nil
+		}
+		if spec.res.OriginalDst != nil {
+			on.originals = lb.NewOriginals(*spec.res.OriginalDst)
+		}
+		on.limits = http1.Limits{HeadBytes: spec.res.MaxResponseHeadBytes, HeaderCount: spec.res.MaxResponseHeaders}
+		on.http2 = http2Limits(&spec.res.HTTP2Options, on.limits)
+	}
+	on.spec = spec
+}
+
+// refresh gives up connections of hosts that have gone, and those that are made in
+// another way by now; what is busy goes with its response.
+func (on *clusterOn) refresh() {
+	spec := on.c.spec.Load()
+	if spec != nil {
+		on.use(spec)
+	}
+	for p := range on.all {
+		if spec != nil && !p.host.Gone() {
+			p.remake()
+			continue
+		}
+		for len(p.idle) > 0 {
+			p.drop(p.idle[len(p.idle)-1])
+		}
+		for _, u := range slices.Clone(p.shared) {
+			u.rest()
+		}
+		if p.total == 0 && len(p.waiting) == 0 {
+			delete(on.pools[p.protocol()], p.host)
+		}
+	}
+	on.w.lostCluster(on)
+}
+
+// pick chooses a host for the exchange's next attempt.
+func (on *clusterOn) pick(x *exchange) *lb.Host {
+	if on.originals != nil {
+		return on.pickOriginal(on.destination(x))
+	}
+	r := &on.req
+	r.Hash, r.HasHash = x.hash, x.hasHash
+	r.Random = on.w.random.Uint64()
+	r.Tried = x.tried
+	r.HostAttempts = max(x.retry.hostAttempts, 1)
+	h := on.picker.Pick(on.spec.lb.View(), r)
+	r.Tried = nil
+	return h
+}
+
+// outcome counts how an attempt ended.
+func (on *clusterOn) outcome(a *attempt, r breaker.Result, now int64) {
+	spec := on.spec
+	if spec.circuit != nil {
+		o := spec.circuit.Classify(r, a.judged())
+		on.counts.Add(o)
+		if a.sentAt != 0 {
+			on.counts.Observe(now - a.startedAt)
+		}
+		if a.token.Probe() {
+			spec.circuit.Report(a.token, o, now)
+		}
+		on.changed()
+	}
+	if spec.outlier == nil || a.host == nil {
+		return
+	}
+	on.changed()
+	if r == breaker.Response {
+		spec.outlier.Result(a.host, a.judged())
+	} else {
+		spec.outlier.Local(a.host, r)
+	}
+}
+
+// cancelled: nobody learnt anything of the upstream. After a probe that ended
+// like this, the next one passes a sleep window later.
+func (on *clusterOn) cancelled(a *attempt, now int64) {
+	on.report(a.token, breaker.BadRequest, now)
+}
+
+func (on *clusterOn) report(t breaker.Token, o breaker.Outcome, now int64) {
+	c := on.spec.circuit
+	if c == nil {
+		return
+	}
+	on.counts.Add(o)
+	if t.Probe() {
+		c.Report(t, o, now)
+	}
+	on.changed()
+}
+
+// changed: something was counted that breakers are to hear of.
+func (on *clusterOn) changed() {
+	on.dirty = true
+	on.w.countsChanged()
+}
+
+// flush adds the counts to the shared breaker; it reports whether there may be more.
+func (on *clusterOn) flush(now int64) bool {
+	if !on.dirty && on.stats.rqActive == 0 {
+		return false
+	}
+	on.dirty = false
+	if c := on.spec.circuit; c != nil {
+		c.Flush(&on.counts)
+	}
+	on.c.lastUse.Store(now)
+	return on.stats.rqActive > 0
+}
+
+// pool returns the pool that x's attempts at a host take their connections from.
+func (on *clusterOn) pool(h *lb.Host, x *exchange) *hostPool {
+	i := 0
+	if on.speaksHTTP2(x) {
+		i = 1
+	}
+	p := on.pools[i][h]
+	if p == nil {
+		p = &hostPool{on: on, host: h, http2: i == 1}
+		on.pools[i][h] = p
+	}
+	return p
+}
+
+// all iterates over the pools.
+func (on *clusterOn) all(yield func(*hostPool) bool) {
+	for _, m := range on.pools {
+		for _, p := range m {
+			if !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+func (on *clusterOn) empty() bool { return len(on.pools[0]) == 0 && len(on.pools[1]) == 0 }
+
+// remake gives up the connections that are not what new ones would be. Those of
+// HTTP/1 that are being dialled see it when they open or fail.
+func (p *hostPool) remake() {
+	now := p.on.transport(p.host).res
+	p.secure = now
+	for i := len(p.idle) - 1; i >= 0; i-- {
+		if u := p.idle[i]; u.secure != now {
+			p.drop(u)
+		}
+	}
+	other := func(u *http2Up) bool { return u.secure != now }
+	if !slices.ContainsFunc(p.shared, other) {
+		return
+	}
+	for _, u := range slices.Clone(p.shared) {
+		switch {
+		case !other(u):
+		case u.open:
+			u.rest()
+		default:
+			u.giveUp()
+		}
+	}
+}
+
+// alpn is the name of the pool's protocol in TLS.
+func (p *hostPool) alpn() string {
+	if p.http2 {
+		return "h2"
+	}
+	return "http/1.1"
+}
+
+// protocol is the pool's place in clusterOn.pools.
+func (p *hostPool) protocol() int {
+	if p.http2 {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,332 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// Query is a request that is explained and not sent.
+type Query struct {
+	Listener  string // name or address of the listener it comes to; empty: the outbound one
+	Method    string // GET when empty
+	Scheme    string // http when empty
+	Authority string // host, with the port if it has one
+	Path      string // with the query; / when empty
+	Headers   [][2]string
+}
+
+// Explanation is the way of a request through what is in service, step by step.
+type Explanation struct {
+	Outcome   string        `json:"outcome"` // a sentence: where it goes, or why nowhere
+	Routed    bool          `json:"routed"`  // an upstream gets it
+	Steps     []ExplainStep `json:"steps"`
+	Endpoints []ExplainStep `json:"endpoints,omitempty"`
+}
+
+// ExplainStep is one decision with its reason.
+type ExplainStep struct {
+	Stage  string `json:"stage"` // listener, filter chain, filters, virtual host, route, cluster, endpoint
+	Name   string `json:"name"`
+	Reason string `json:"reason"`
+}
+
+// ErrNoListener is returned for a listener that is not in service.
+var ErrNoListener = errors.New("no such listener")
+
+// Explain follows a request through the compiled configuration that the workers
+// use, with their own matchers. Filters are named and not run: one that answers or
+// changes the request is not seen. Any goroutine but a loop may call it.
+func (p *Proxy) Explain(q Query) (Explanation, error) {
+	now := p.loopTime()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	x := explainer{p: p, now: now}
+	l, err := x.listener(q.Listener)
+	if err != nil {
+		return Explanation{}, err
+	}
+	x.request(q)
+	x.chain(l)
+	return x.out, nil
+}
+
+// explainer is one explanation under way.
+type explainer struct {
+	p       *Proxy
+	now     int64 // of the loops
+	local   netip.AddrPort
+	head    codec.RequestHead
+	scratch []byte
+	out     Explanation
+	empty   []string // clusters without an endpoint
+	lost    float64  // percent of the requests that they get
+}
+
+func (x *explainer) step(stage, name, reason string, args ...any) {
+	x.out.Steps = append(x.out.Steps, ExplainStep{stage, name, fmt.Sprintf(reason, args...)})
+}
+
+func (x *explainer) end(outcome string, args ...any) { x.out.Outcome = fmt.Sprintf(outcome, args...) }
+
+// listener picks by name or address; without either the one that the application
+// sends to.
+func (x *explainer) listener(want string) (*listener, error) {
+	var names []string
+	var found *listener
+	for _, l := range x.p.listeners {
+		names = append(names, l.name)
+		switch {
+		case want != "":
+			if l.name == want || slices.ContainsFunc(l.open, func(o openSocket) bool { return o.addr.String() == want }) {
+				found = l
+			}
+		case found == nil || compareOutbound(l, found) < 0:
+			found = l
+		}
+	}
+	slices.Sort(names)
+	switch {
+	case len(names) == 0:
+		return nil, fmt.Errorf("%w: none is in service yet", ErrNoListener)
+	case found == nil:
+		return nil, fmt.Errorf("%w: %q; there are: %s", ErrNoListener, want, strings.Join(names, ", "))
+	}
+	conf := found.config.Load()
+	var addresses []string
+	for _, o := range found.open {
+		addresses = append(addresses, o.addr.String())
+	}
+	if len(found.open) > 0 {
+		x.local = found.open[0].addr.AddrPort
+	}
+	how := "the application sends here"
+	switch {
+	case want != "":
+		how = "asked for"
+	case conf.res.Direction != resource.Outbound:
+		how = "the first by name, as none is outbound"
+	}
+	x.step("listener", found.name, "%s: %s", cmp.Or(strings.Join(addresses, ", "), "bound to no address"), how)
+	return found, nil
+}
+
+// compareOutbound puts outbound listeners first, inbound ones last.
+func compareOutbound(a, b *listener) int {
+	rank := func(l *listener) int {
+		return [...]int{resource.Unspecified: 1, resource.Inbound: 2, resource.Outbound: 0}[l.resource().Direction]
+	}
+	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.name, b.name))
+}
+
+// request makes the head that the matchers see.
+func (x *explainer) request(q Query) {
+	h := &x.head
+	h.Reset()
+	h.SetMethod([]byte(cmp.Or(q.Method, "GET")))
+	h.SetScheme([]byte(cmp.Or(q.Scheme, "http")))
+	h.SetAuthority([]byte(q.Authority))
+	h.SetPath([]byte(cmp.Or(q.Path, "/")))
+	for _, f := range q.Headers {
+		h.Add([]byte(f[0]), []byte(f[1]))
+	}
+}
+
+// chain finds the filter chain of a client on this host.
+func (x *explainer) chain(l *listener) {
+	conf := l.config.Load()
+	remote := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), 0)
+	if x.local.Addr().Is6() && !x.local.Addr().Is4In6() {
+		remote = netip.AddrPortFrom(netip.IPv6Loopback(), 0)
+	}
+	t := traits{local: x.local, remote: remote, direct: remote, transport: transportRaw}
+	if slices.ContainsFunc(conf.res.Filters, func(f resource.ListenerFilter) bool { return f.Kind == resource.HTTPInspector }) {
+		t.alpn = []byte(alpnHTTP11)
+	}
+	ch := conf.match(&t)
+	if ch == nil {
+		x.end("the connection is closed: none of %d filter chains is for a client on this host", len(conf.chains))
+		return
+	}
+	reason := "takes every connection"
+	switch {
+	case ch == conf.deflt:
+		reason = "the default, as no other matches a client on this host"
+	case !ch.plain():
+		reason = fmt.Sprintf("the most specific of %d for a client on this host", len(conf.chains))
+	}
+	x.step("filter chain", cmp.Or(ch.name, "unnamed"), "%s", reason)
+	if t := ch.tcp.Load(); t != nil {
+		x.tcp(t)
+		return
+	}
+	m := ch.manager.Load()
+	if m == nil {
+		x.end("nowhere: the filter chain is not compiled")
+		return
+	}
+	var filters []string
+	for _, f := range m.res.Filters {
+		if !f.Disabled {
+			filters = append(filters, f.Name)
+		}
+	}
+	x.step("filters", strings.Join(filters, ", "), "in this order; what they would do is not followed")
+	if x.prepare(m) {
+		x.route(m)
+	}
+}
+
+// tcp ends with the clusters of a TCP proxy.
+func (x *explainer) tcp(t *tcpProxy) {
+	total := uint32(0)
+	for i := range t.res.Clusters {
+		total += t.res.Clusters[i].Weight
+	}
+	var names []string
+	for i := range t.res.Clusters {
+		w := &t.res.Clusters[i]
+		names = append(names, w.Name)
+		x.cluster(w.Name, x.p.slots[w.Name], share(w.Weight, total, len(t.res.Clusters)))
+	}
+	x.finish(names)
+}
+
+// prepare changes host and path as the manager does before it matches; false
+// where it answers itself.
+func (x *explainer) prepare(m *manager) bool {
+	bare := withoutPort(x.head.Authority())
+	port := x.head.Authority()[len(bare):]
+	if len(port) > 1 && (m.res.StripAnyPort || m.res.StripMatchingPort && string(port[1:]) == strconv.Itoa(int(x.local.Port()))) {
+		port = nil
+	}
+	if m.res.StripTrailingHostDot && len(bare) > 1 && bare[len(bare)-1] == '.' {
+		bare = bare[:len(bare)-1]
+	}
+	x.head.SetAuthority(append(slices.Clone(bare), port...))
+
+	was := string(x.head.Path())
+	path, query := splitPath([]byte(was))
+	path = slices.Clone(path)
+	if m.res.EscapedSlashes != resource.SlashesKeep && hasEscapedSlash(path) {
+		switch m.res.EscapedSlashes {
+		case resource.SlashesReject:
+			x.end("400 from the sidecar itself: the path has escaped slashes, which the listener refuses")
+			return false
+		case resource.SlashesUnescapeRedirect:
+			x.end("307 from the sidecar itself: the path has escaped slashes, which the listener redirects")
+			return false
+		}
+		path = unescapeSlashes(path)
+	}
+	if m.res.NormalizePath {
+		var ok bool
+		if path, ok = normalise(path); !ok {
+			x.end("400 from the sidecar itself: the path cannot be normalised")
+			return false
+		}
+	}
+	if m.res.MergeSlashes {
+		path = mergeSlashes(path)
+	}
+	if strings.Contains(was, "?") {
+		path = append(append(path, '?'), query...)
+	}
+	if string(path) != was {
+		x.step("path", string(path), "normalised from %s", was)
+	}
+	x.head.SetPath(path)
+	return true
+}
+
+// cluster shows one cluster with its endpoints.
+func (x *explainer) cluster(name string, c *cluster, percent float64) {
+	var s *clusterSpec
+	if c != nil {
+		s = c.spec.Load()
+	}
+	if s == nil {
+		x.step("cluster", name, "%.4g%% of the requests, and it is not configured: 503 NC", percent)
+		x.empty, x.lost = append(x.empty, name), x.lost+percent
+		return
+	}
+	reason := fmt.Sprintf("%.4g%% of the requests, %s", percent, s.res.LB.Policy)
+	view := s.lb.View()
+	if s.circuit != nil {
+		if st := s.circuit.State(x.now); st != breaker.Disabled {
+			reason += ", circuit " + st.String()
+		}
+	}
+	if view.InPanic() {
+		reason += ", too few are healthy: all are tried (panic)"
+	}
+	x.step("cluster", name, "%s", reason)
+	if s.res.OriginalDst != nil {
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "where the connection was meant to go"})
+		return
+	}
+	if view.Len() == 0 {
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "no endpoints in " + name + ": 503 UH"})
+		x.empty, x.lost = append(x.empty, name), x.lost+percent
+		return
+	}
+	x.out.Routed = true
+	for _, h := range view.Hosts() {
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), endpointReason(h, view.InPanic())})
+	}
+}
+
+func endpointReason(h *lb.Host, panics bool) string {
+	s := hostStatus(h)
+	reason := strings.ReplaceAll(strings.TrimPrefix(s.Health.flags(), "/"), "/", ", ")
+	if !h.Healthy() && !panics {
+		reason += ": left out while others are healthy"
+	}
+	if h.Weight() > 1 {
+		reason += fmt.Sprintf(", weight %d", h.Weight())
+	}
+	if l := h.Locality(); l.Zone != "" {
+		reason += ", zone " + l.Zone
+	}
+	return fmt.Sprintf("%s, %d requests under way", reason, max(h.Active.Load(), 0))
+}
+
+func share(weight, total uint32, clusters int) float64 {
+	if clusters == 1 || total == 0 {
+		return 100
+	}
+	return 100 * float64(weight) / float64(total)
+}
+
+// finish says in a sentence where the request goes.
+func (x *explainer) finish(names []string) {
+	what := strings.Join(names, ", ")
+	usable := 0
+	for _, name := range names {
+		if c := x.p.slots[name]; c != nil && c.spec.Load() != nil {
+			usable += c.spec.Load().lb.View().HealthyLen()
+		}
+	}
+	switch {
+	case !x.out.Routed:
+		x.end("503: %s has no endpoint", what)
+	case usable == 0:
+		x.end("%s, but no endpoint is healthy", what)
+	default:
+		x.end("%s, one of %d endpoints", what, usable)
+	}
+	if x.out.Routed && len(x.empty) > 0 {
+		x.out.Outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", x.lost, strings.Join(x.empty, ", "))
+	}
+}

@@ -1,0 +1,438 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
+	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/mtls"
+	"github.com/outrigger-mesh/outrigger/pkg/reactor"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
+	"github.com/outrigger-mesh/outrigger/pkg/trace"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// Options are what a proxy is made of.
+type Options struct {
+	Workers int // loops; 0: one for each processor
+	// Rings are NewRings of as many workers; nil: New makes them.
+	Rings      []*record.Ring
+	Filters    *filter.Registry
+	AccessLogs *accesslog.Writers
+	// TraceExporter opens destinations of spans; nil: spans go nowhere.
+	TraceExporter func(e resource.TraceExporter, service string) (trace.Exporter, error)
+	Service       string // of this node, for spans and x-envoy-downstream-service-cluster
+	Node          string
+	Log           *slog.Logger
+	// NewLoop and Binder replace the kernel in simulations, and a Seed other than 0
+	// makes what is drawn at random repeatable.
+	NewLoop func(reactor.Config) (*reactor.Loop, error)
+	Binder  reactor.Binder
+	Seed    uint64
+	// EjectionLog gets a line of JSON for each ejection; nil: none.
+	EjectionLog func(line []byte)
+	// AccessLogRemote opens access logs that are no files; nil refuses them.
+	AccessLogRemote func(*resource.GRPCLog) (accesslog.Remote, error)
+	// Accepting and Dialling are how many connections there may be at a time from
+	// downstream and to upstreams, over all workers; 0: no limit. Listeners pause
+	// before descriptors run out that others need.
+	Accepting, Dialling int
+	// DrainTime is how long connections of removed listeners and filter chains may go
+	// on, with whatever is under way on them. Default 10 s.
+	DrainTime time.Duration
+}
+
+// Proxy is the data path of one process.
+type Proxy struct {
+	// set once
+	options   Options
+	workers   []*worker
+	sockets   *reactor.Sockets
+	log       *slog.Logger
+	hostname  string
+	ejections *breaker.EventLog
+	accepting *reactor.Places // nil: no limit
+	dialling  *reactor.Places
+	// Handshakes compute here: ours do not wait behind those of whoever connects.
+	acceptedCPU, dialledCPU mtls.CPU
+	tickets                 mtls.Tickets
+
+	// atomic
+	version  atomic.Uint64 // of the last snapshot applied
+	draining atomic.Bool
+	runtime  atomic.Pointer[resource.Runtime]
+	clusters atomic.Pointer[[]*cluster] // for maintenance and admin
+
+	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
+	snapshot  *resource.Snapshot
+	slots     map[string]*cluster
+	routes    map[string]*routeSlot
+	listeners map[string]*listener
+	managers  map[string]*managerStats
+	failed    map[string]error // listeners that could not be opened
+	moved     []*listener      // during Apply: they wait for addresses to be free
+	counts    configCounts
+	told      map[string]string // what rotate has said last of whom
+	shared    mtls.Shared       // of the snapshot's secrets
+	recompile bool              // during Apply: what has not changed is compiled anew too
+	done      chan struct{}     // closed when Run has ended
+}
+
+// NewRings makes the rings that the workers leave records in. They are most of an
+// idle proxy's heap, and hardly ever used in full: a process that makes them
+// before it decodes its configuration gets them fresh from the system, which backs
+// them with memory only as they are used. What has been in use before would be
+// cleared, and so resident.
+func NewRings(workers int) []*record.Ring {
+	rings := make([]*record.Ring, workersOf(workers))
+	for i := range rings {
+		rings[i] = record.NewRing(ringSlots, ringBytes)
+	}
+	return rings
+}
+
+func workersOf(n int) int {
+	if n <= 0 {
+		return runtime.GOMAXPROCS(0)
+	}
+	return n
+}
+
+// New makes a proxy with its loops; Run starts them.
+func New(o Options) (*Proxy, error) {
+	o.Workers = workersOf(o.Workers)
+	if o.Rings == nil {
+		o.Rings = NewRings(o.Workers)
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Filters == nil {
+		o.Filters = filter.NewRegistry()
+	}
+	if o.NewLoop == nil {
+		o.NewLoop = reactor.NewLoop
+	}
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	if o.DrainTime == 0 {
+		o.DrainTime = 10 * time.Second
+	}
+	p := &Proxy{
+		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
+		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
+		slots: map[string]*cluster{}, routes: map[string]*routeSlot{},
+		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
+		failed: map[string]error{}, done: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
+	}
+	p.hostname, _ = os.Hostname()
+	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
+	p.clusters.Store(new([]*cluster))
+	for i := range o.Workers {
+		w, err := newWorker(p, i)
+		if err != nil {
+			return nil, fmt.Errorf("worker %d: %w", i, err)
+		}
+		p.workers = append(p.workers, w)
+	}
+	return p, nil
+}
+
+// Run runs the loops and the record reader until the context ends, then closes
+// everything. It returns the first error of a loop.
+func (p *Proxy) Run(ctx context.Context) error {
+	defer close(p.done)
+	// One processor more than loops, so that the loops, which rarely let go of
+	// theirs, do not wait for each other behind the rest of the process.
+	if runtime.GOMAXPROCS(0) < len(p.workers)+1 {
+		runtime.GOMAXPROCS(len(p.workers) + 1)
+	}
+	errs := make(chan error, len(p.workers))
+	for _, w := range p.workers {
+		go func() { errs <- w.loop.Run() }()
+	}
+	stop := make(chan struct{})
+	var off sync.WaitGroup
+	off.Go(func() { p.readRecords(stop) })
+	off.Go(func() { p.maintain(stop) })
+	<-ctx.Done()
+	for _, w := range p.workers {
+		w.loop.StopOffLoop()
+	}
+	var all []error
+	for range p.workers {
+		all = append(all, <-errs)
+	}
+	close(stop)
+	off.Wait()
+	p.releaseListeners()
+	return errors.Join(all...)
+}
+
+// Done is closed when Run has ended.
+func (p *Proxy) Done() <-chan struct{} { return p.done }
+
+// Apply puts a snapshot into service: clusters and endpoints first, then routes,
+// then listeners; what went is removed in the opposite order (make before
+// break). A resource that cannot be compiled or a listener that cannot be opened
+// keeps what it was; the error names it, and the rest is applied. Calls must
+// not overlap.
+func (p *Proxy) Apply(s *resource.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// Access logs and tracing have runtime values compiled in.
+	p.recompile = s.Runtime != nil && p.runtime.Load() != s.Runtime
+	if s.Runtime != nil {
+		p.runtime.Store(s.Runtime)
+	}
+	if p.snapshot == nil || !maps.Equal(p.snapshot.Secrets, s.Secrets) {
+		p.shared = mtls.Shared{}
+	}
+	p.snapshot = s
+	changed := p.applyClusters(s)
+	p.publishClusters() // before routes that name clusters by header
+	p.applyRoutes(s)
+	err := p.applyListeners(s)
+	p.rotate(false)
+	p.version.Store(s.Version)
+	for _, w := range p.workers {
+		w.loop.PostOffLoop(func() { w.adopt(s.Version, changed) })
+	}
+	p.afterWorkers(p.removeStale)
+	return err
+}
+
+// removeStale removes what the snapshot in service no longer has. It runs once
+// every worker has come through a tick since the snapshot was applied: no request
+// can be between a route of the old table and the cluster it names.
+func (p *Proxy) removeStale() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.removeRoutes(p.snapshot)
+	gone := p.removeClusters(p.snapshot)
+	if len(gone) == 0 {
+		return
+	}
+	p.forgetSlots()
+	p.publishClusters()
+	for _, w := range p.workers {
+		w.loop.PostOffLoop(func() { w.refresh(gone) })
+	}
+}
+
+func (p *Proxy) applyClusters(s *resource.Snapshot) (changed []*cluster) {
+	for name, res := range s.Clusters {
+		c := p.slot(name)
+		a := s.Assignments[name]
+		if a == nil {
+			a = res.Static
+		}
+		if a == nil {
+			a = &resource.Assignment{Cluster: name}
+		}
+		prev := c.spec.Load()
+		if prev != nil && prev.res == res && prev.assigned == a {
+			continue
+		}
+		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
+			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
+		}
+		c.spec.Store(newSpec(prev, res, a, p.ejections, rand.Uint64()))
+		p.counts.cluster(prev, res)
+		if prev != nil {
+			changed = append(changed, c)
+		}
+	}
+	return changed
+}
+
+func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
+	for name, c := range p.slots {
+		if _, stays := s.Clusters[name]; stays {
+			continue
+		}
+		if c.spec.Load() != nil {
+			c.spec.Store(nil)
+			p.counts.clusterRemoved++
+			gone = append(gone, c)
+		}
+	}
+	return gone
+}
+
+func (p *Proxy) applyRoutes(s *resource.Snapshot) {
+	for name, res := range s.Routes {
+		r := p.routeSlot(name)
+		if t := r.table.Load(); t == nil || t.res != res {
+			r.table.Store(compileTable(res, p.slot))
+		}
+	}
+}
+
+func (p *Proxy) removeRoutes(s *resource.Snapshot) {
+	for name, r := range p.routes {
+		if _, stays := s.Routes[name]; !stays {
+			r.table.Store(nil)
+		}
+	}
+}
+
+// forgetSlots drops the places of clusters that are neither configured nor named
+// by any route, so that names that come and go leave nothing behind.
+func (p *Proxy) forgetSlots() {
+	named := map[string]bool{}
+	add := func(name string) { named[name] = true }
+	for _, r := range p.routes {
+		if t := r.table.Load(); t != nil {
+			t.clusterNames(add)
+		}
+	}
+	for _, l := range p.listeners {
+		for _, ch := range l.config.Load().all() {
+			ch.clusterNames(add)
+		}
+	}
+	for name, c := range p.slots {
+		if c.spec.Load() == nil && !named[name] {
+			delete(p.slots, name)
+		}
+	}
+	for name, r := range p.routes {
+		if r.table.Load() == nil && !p.routeNamed(name) {
+			delete(p.routes, name)
+		}
+	}
+}
+
+// routeNamed reports whether a listener in service names the route configuration.
+func (p *Proxy) routeNamed(name string) bool {
+	for _, l := range p.listeners {
+		for _, ch := range l.config.Load().all() {
+			if m := ch.manager.Load(); m != nil && m.namesRoute(name) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// slot returns the place of a cluster, made where it is new. Off the loops, under mu.
+func (p *Proxy) slot(name string) *cluster {
+	c := p.slots[name]
+	if c == nil {
+		c = &cluster{name: name}
+		p.slots[name] = c
+	}
+	return c
+}
+
+func (p *Proxy) routeSlot(name string) *routeSlot {
+	r := p.routes[name]
+	if r == nil {
+		r = &routeSlot{name: name}
+		p.routes[name] = r
+	}
+	return r
+}
+
+// publishClusters makes the list that maintenance and cluster headers look at.
+func (p *Proxy) publishClusters() {
+	list := make([]*cluster, 0, len(p.slots))
+	for _, c := range p.slots {
+		if c.spec.Load() != nil {
+			list = append(list, c)
+		}
+	}
+	p.clusters.Store(&list)
+	byName := make(map[string]*cluster, len(list))
+	for _, c := range list {
+		byName[c.name] = c
+	}
+	for _, w := range p.workers {
+		w.byName.Store(&byName)
+	}
+}
+
+// compileScopes builds the key table of scoped routes, of the inline ones and
+// those of SRDS.
+func (p *Proxy) compileScopes(res *resource.ScopedRoutes) *scopeTable {
+	t := &scopeTable{res: res, byKey: map[string]*routeSlot{}, own: map[string]*routeTable{}}
+	add := func(r *resource.ScopedRoute) {
+		key := scopeKey(r.Key)
+		if r.Inline != nil {
+			t.own[key] = compileTable(r.Inline, p.slot)
+			return
+		}
+		t.byKey[key] = p.routeSlot(r.RouteConfigName)
+	}
+	for _, r := range res.Inline {
+		add(r)
+	}
+	if res.FromSRDS {
+		for _, r := range p.snapshot.ScopedRoute {
+			add(r)
+		}
+	}
+	return t
+}
+
+// runtimePercent resolves a percentage against the runtime.
+func (p *Proxy) runtimePercent(v resource.Percent) uint32 {
+	rt := p.runtime.Load()
+	if v.RuntimeKey == "" || rt == nil {
+		return v.PerMillion
+	}
+	n, ok := rt.Numbers[v.RuntimeKey]
+	if !ok || n < 0 {
+		return v.PerMillion
+	}
+	den := v.Denominator
+	if den == 0 {
+		den = 100
+	}
+	return uint32(min(n*1e6/float64(den), 1e6))
+}
+
+// logOptions are what access logs are compiled with.
+func (p *Proxy) logOptions() accesslog.Options {
+	return accesslog.Options{Hostname: p.hostname, Runtime: p.runtime.Load(), Remote: p.options.AccessLogRemote}
+}
+
+// monotonic asks a loop for its clock, which the maintenance goes by.
+func (p *Proxy) monotonic(stop <-chan struct{}) int64 {
+	now := make(chan int64, 1)
+	w := p.workers[0]
+	w.loop.PostOffLoop(func() { now <- w.loop.Now() })
+	select {
+	case n := <-now:
+		return n
+	case <-stop:
+		return 0
+	}
+}
+
+func (p *Proxy) environment(name string) string { return os.Getenv(name) }
+
+// AdoptedVersion is the version of the oldest snapshot that any worker still
+// runs on: what tests and status wait for.
+func (p *Proxy) AdoptedVersion() uint64 {
+	oldest := p.version.Load()
+	for _, w := range p.workers {
+		oldest = min(oldest, w.adopted.Load())
+	}
+	return oldest
+}

@@ -1,0 +1,275 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// retryState is what an exchange knows of its retries.
+type retryState struct {
+	on           resource.RetryOn
+	hostAttempts int
+	max          int // by policy
+	used         int // by policy
+	safeUsed     bool
+	budget       *breaker.Limits // holds a retry of ours until the exchange ends
+	timeout      time.Duration   // of the whole request, 0: none
+	perTry       time.Duration
+	// altTimeout: a timeout is answered with 204 (x-envoy-upstream-rq-timeout-alt-response).
+	altTimeout bool
+	codes      [8]int // of x-envoy-retriable-status-codes
+	at         int64  // when the next attempt may start; 0: not waiting
+}
+
+// initRetry joins the route's policy with the headers of trusted peers.
+func (x *exchange) initRetry() {
+	r, h := &x.retry, &x.Request
+	if p := x.route.action.retry; p != nil && matchAny(p.RequestHeaders, x) {
+		r.on, r.max, r.hostAttempts = p.On, p.NumRetries, p.HostAttempts
+	}
+	if v := h.Known(codec.NameXEnvoyRetryGRPCOn); v != nil {
+		r.on |= parseRetryOn(v) & grpcConditions
+		h.RemoveKnown(codec.NameXEnvoyRetryGRPCOn)
+		r.max = max(r.max, 1)
+	}
+	if v := h.Known(codec.NameXEnvoyRetryOn); v != nil {
+		r.on |= parseRetryOn(v)
+		h.RemoveKnown(codec.NameXEnvoyRetryOn)
+		r.max = max(r.max, 1)
+	}
+	if v := h.Known(codec.NameXEnvoyRetriableStatusCodes); v != nil {
+		n := 0
+		for part := range bytes.SplitSeq(v, []byte(",")) {
+			if c, err := strconv.Atoi(string(bytes.TrimSpace(part))); err == nil && n < len(r.codes) {
+				r.codes[n] = c
+				n++
+			}
+		}
+		h.RemoveKnown(codec.NameXEnvoyRetriableStatusCodes)
+	}
+	if v := h.Known(codec.NameXEnvoyMaxRetries); v != nil {
+		if n, err := strconv.ParseUint(string(v), 10, 16); err == nil {
+			r.max = int(n)
+		}
+		h.RemoveKnown(codec.NameXEnvoyMaxRetries)
+	}
+}
+
+// matchAny: without matchers every request may be retried.
+func matchAny(list []resource.HeaderMatch, x *exchange) bool {
+	for i := range list {
+		v, ok := requestValue(&x.Request, list[i].Name, &x.w.joined)
+		if matchHeader(&list[i], v, ok) {
+			return true
+		}
+	}
+	return len(list) == 0
+}
+
+func parseRetryOn(v []byte) (on resource.RetryOn) {
+	for part := range bytes.SplitSeq(v, []byte(",")) {
+		on |= resource.RetryCondition(bytes.TrimSpace(part))
+	}
+	return on
+}
+
+// attemptFailed ends a failed attempt and starts the next one, or answers.
+func (x *exchange) attemptFailed(a *attempt, f *failure) filter.Verdict {
+	x.main = nil
+	a.finish(f)
+	if f.Reason != "" {
+		x.Record.TransportReason = f.Reason
+	}
+	if v, again := x.tryAgain(f.Class, f); again {
+		return v
+	}
+	return x.reply(f)
+}
+
+// retryResponse decides whether the response that came calls for another
+// attempt. Where it does not, the response goes downstream.
+func (x *exchange) retryResponse(a *attempt) (v filter.Verdict, again bool) {
+	if x.retry.on == 0 || x.switches() || !x.wantsRetry(&x.Response) {
+		return filter.Next, false
+	}
+	if !x.mayRetry() || !x.takeRetry() {
+		return filter.Next, false
+	}
+	x.main = nil
+	x.hasResponse = false
+	a.finish(nil)
+	return x.backOff()
+}
+
+// tryAgain decides on another attempt after a failure. What surely was not
+// processed, and what is idempotent and had no byte of an answer, is tried once
+// more whatever the policy, outside of budgets; the policy decides on the rest.
+func (x *exchange) tryAgain(class failureClass, f *failure) (v filter.Verdict, again bool) {
+	if x.responseStarted || !x.replayable() {
+		return 0, false
+	}
+	safe := class == classConnect || class == classShort || class == classUnsent || (class == classReset && x.Request.Method.Idempotent())
+	if safe && !x.retry.safeUsed && x.retriesDone() < max(x.retry.max, 1) {
+		x.retry.safeUsed = true
+		x.on.stats.retries++
+		return x.restart(), true
+	}
+	if !x.retry.covers(class, x.Request.Method) {
+		return 0, false
+	}
+	if !x.mayRetry() || !x.takeRetry() {
+		return 0, false
+	}
+	return x.backOff()
+}
+
+// covers reports whether the policy retries a class of failure.
+func (r *retryState) covers(class failureClass, m codec.Method) bool {
+	switch class {
+	case classConnect, classShort:
+		return r.on&(resource.RetryConnectFailure|resource.Retry5xx|resource.RetryReset|resource.RetryResetBeforeRequest|resource.RetryGatewayError) != 0
+	case classUnsent:
+		return r.on&(resource.RetryResetBeforeRequest|resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
+	case classReset, classPerTry, classProtocol:
+		return r.on&(resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
+	}
+	return false
+}
+
+// mayRetry reports whether another attempt by policy is possible at all.
+func (x *exchange) mayRetry() bool {
+	if x.responseStarted || !x.replayable() {
+		return false
+	}
+	if x.retriesDone() >= x.retry.max {
+		if x.retry.max > 0 {
+			x.Record.Flags |= record.URX
+			x.on.stats.retryLimit++
+		}
+		return false
+	}
+	return true
+}
+
+// retriesDone counts attempts behind the first, whatever they were allowed by.
+func (x *exchange) retriesDone() int { return int(x.Record.Attempts) - 1 }
+
+// takeRetry counts a retry by policy, inside the cluster's budget.
+func (x *exchange) takeRetry() bool {
+	l := x.limits()
+	if x.retry.budget == nil {
+		if !l.TryRetry() {
+			x.on.stats.retryOverflow++
+			x.Record.Flags |= record.UO
+			return false
+		}
+		x.retry.budget = l
+	}
+	x.retry.used++
+	x.on.stats.retries++
+	return true
+}
+
+// restart goes back to admit at once.
+func (x *exchange) restart() filter.Verdict {
+	x.phase = admitPhase - 1
+	return filter.Next
+}
+
+// backOff waits a random time below (2^N-1) times the base, capped, then goes
+// back to admit.
+func (x *exchange) backOff() (filter.Verdict, bool) {
+	base, limit := 25*time.Millisecond, 250*time.Millisecond
+	if p := x.route.action.retry; p != nil && p.BaseInterval > 0 {
+		base, limit = p.BaseInterval, p.MaxInterval
+		if limit == 0 {
+			limit = 10 * base
+		}
+	}
+	top := min(base*(1<<min(x.retry.used, 16)-1), limit)
+	wait := time.Duration(x.w.random.Uint64() % uint64(max(top, 1)))
+	x.phase = admitPhase
+	x.retry.at = x.w.loop.Now() + int64(wait)
+	x.ensure(x.retry.at)
+	return filter.Wait, true
+}
+
+// wantsRetry applies the policy's conditions to a response.
+func (x *exchange) wantsRetry(h *codec.ResponseHead) bool {
+	on, s := x.retry.on, h.Status
+	switch {
+	case on&resource.Retry5xx != 0 && s >= 500,
+		on&resource.RetryGatewayError != 0 && s >= 502 && s <= 504,
+		on&resource.RetryRetriable4xx != 0 && s == 409:
+		return !h.HasKnown(codec.NameXEnvoyOverloaded) || s != 503
+	case on&resource.RetryEnvoyRateLimited != 0 && s == 429 && h.Get("x-envoy-ratelimited") != nil:
+		return true
+	}
+	if on&grpcConditions != 0 && on&grpcCondition(h.Get("grpc-status")) != 0 {
+		return true
+	}
+	if on&resource.RetryStatusCodes != 0 && s != 0 && slices.Contains(x.retry.codes[:], s) {
+		return true
+	}
+	p := x.route.action.retry
+	if p == nil {
+		return false
+	}
+	if on&resource.RetryStatusCodes != 0 && slices.Contains(p.StatusCodes, s) {
+		return true
+	}
+	if on&resource.RetryHeaders != 0 {
+		for i := range p.Headers {
+			v, ok := joinedValue(&h.Header, p.Headers[i].Name, &x.w.joined)
+			if matchHeader(&p.Headers[i], v, ok) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+const grpcConditions = resource.RetryGRPCCancelled | resource.RetryGRPCDeadlineExceeded | resource.RetryGRPCInternal |
+	resource.RetryGRPCResourceExhausted | resource.RetryGRPCUnavailable
+
+// grpcCondition is the condition that a grpc-status in the response's head meets.
+func grpcCondition(status []byte) resource.RetryOn {
+	switch string(status) {
+	case "1":
+		return resource.RetryGRPCCancelled
+	case "4":
+		return resource.RetryGRPCDeadlineExceeded
+	case "8":
+		return resource.RetryGRPCResourceExhausted
+	case "13":
+		return resource.RetryGRPCInternal
+	case "14":
+		return resource.RetryGRPCUnavailable
+	}
+	return 0
+}
+
+func (x *exchange) limits() *breaker.Limits {
+	return x.on.spec.priority(x.route.action.res.HighPriority)
+}
+
+// releaseAdmission gives back what the exchange as a whole holds.
+func (x *exchange) releaseAdmission() {
+	if x.retry.budget != nil {
+		x.retry.budget.ReleaseRetry()
+		x.retry.budget = nil
+		if x.hasResponse && !x.local && !x.wantsRetry(&x.Response) {
+			x.on.stats.retrySuccess++
+		}
+	}
+}
