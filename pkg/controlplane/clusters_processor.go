@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/encode"
+)
+
+// clusters makes one for each service, and a sidecar's application. Those for
+// sidecars with an identity are made by secureClusters.
+func clusters(in input) []recipe {
+	switch in.group.Kind {
+	case KindMesh:
+		return serviceClusters(in, encode.Sidecar)
+	case KindGRPC:
+		return serviceClusters(in, encode.GRPC)
+	case KindSidecar:
+		if in.group.Inbound == "" || in.group.App == "" {
+			return nil
+		}
+		calls := speaksGRPC(in.index.Model.Services[in.group.Service])
+		return []recipe{{encode.InboundCluster(in.group.Service), []any{calls}, func() (proto.Message, []encode.Problem, error) {
+			c, err := encode.AppCluster(in.group.Service, in.group.App, calls)
+			return c, nil, err
+		}}}
+	}
+	return nil
+}
+
+// serviceClusters: a policy that cannot be expressed is left out, and its
+// service keeps the mesh's defaults.
+func serviceClusters(in input, f encode.Flavor) []recipe {
+	out := make([]recipe, 0, len(in.index.Services))
+	for _, service := range in.index.Services {
+		policy := in.index.Policy(service)
+		out = append(out, recipe{encode.OutboundCluster(service), []any{policy}, func() (proto.Message, []encode.Problem, error) {
+			c, err := encode.ServiceCluster(service, policy, f)
+			if err == nil || policy == nil {
+				return c, nil, err
+			}
+			problem := encode.Problem{Object: policy.Key(), Reason: err.Error()}
+			c, err = encode.ServiceCluster(service, nil, f)
+			return c, []encode.Problem{problem}, err
+		}})
+	}
+	return out
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/encode"
+)
+
+// endpoints makes one assignment for each service, an empty one where there is
+// no instance: a cluster that is not answered would keep its users waiting.
+func endpoints(in input) []recipe {
+	if in.group.Kind != KindMesh {
+		return nil
+	}
+	out := make([]recipe, 0, len(in.index.Services))
+	for _, service := range in.index.Services {
+		instances := in.index.Model.Instances[service]
+		out = append(out, recipe{encode.OutboundCluster(service), []any{instances}, func() (proto.Message, []encode.Problem, error) {
+			a, err := encode.Assignment(service, instances)
+			return a, nil, err
+		}})
+	}
+	return out
+}

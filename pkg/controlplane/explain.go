@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controlplane
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/encode"
+)
+
+// Query is a request to explain.
+type Query struct {
+	Method  string
+	URL     *url.URL
+	Headers map[string][]string
+	At      time.Time // when it is sent: permissive policies end
+}
+
+// Explanation is the way of a request, step by step.
+type Explanation struct {
+	Outcome   string // a sentence: where it goes, or why nowhere
+	Routed    bool
+	Steps     []Step
+	Endpoints []Step
+}
+
+// Step is one decision with its reason.
+type Step struct {
+	Stage  string // listener, virtual host, route, cluster, endpoint
+	Name   string
+	Reason string
+	Object string // Kind/name that it comes from
+}
+
+// GroupOfNode is the group of a client that is, or was, connected.
+func (cp *ControlPlane) GroupOfNode(id string) (Group, bool) {
+	n, ok := cp.server.NodeStatus(id)
+	return groupOf(n.Node), ok
+}
+
+// Sender is who sends a request that is explained.
+type Sender struct {
+	Group Group
+	Name  string // as it was found
+	How   string // why it is this one
+}
+
+// SenderNamed finds the sidecar that a name means: a service, SERVICE/INSTANCE, a
+// node id, or an instance's id. A service without a sidecar is answered for one
+// with the default addresses. ok is false for an instance that there is not, and
+// for an id that several services have.
+func (cp *ControlPlane) SenderNamed(m *mesh.Model, name string) (s Sender, ok bool) {
+	if n, known := cp.server.NodeStatus(name); known {
+		return Sender{groupOf(n.Node), name, "the sidecar of that node id"}, true
+	}
+	if service, id, both := strings.Cut(name, "/"); both {
+		in := m.Instance(mesh.InstanceKey{Service: service, ID: id})
+		if in == nil {
+			return Sender{}, false
+		}
+		return cp.senderOf(in), true
+	}
+	if s, ok := cp.senderOfService(m, name); ok {
+		return s, true
+	}
+	var found *mesh.Instance
+	for _, list := range m.Instances {
+		for _, in := range list {
+			if in.ID != name {
+				continue
+			}
+			if found != nil {
+				return Sender{}, false
+			}
+			found = in
+		}
+	}
+	if found != nil {
+		return cp.senderOf(found), true
+	}
+	return Sender{GroupOfService(name), name, "no service, instance or sidecar of that name is known: as its sidecar would with the default addresses"}, true
+}
+
+// senderOf is the sidecar of an instance, which may have none.
+func (cp *ControlPlane) senderOf(in *mesh.Instance) Sender {
+	name := in.Service + "/" + in.ID
+	if n, known := cp.server.NodeStatus(in.Node); known && in.Node != "" {
+		return Sender{groupOf(n.Node), name, "its sidecar is " + in.Node}
+	}
+	return Sender{GroupOfService(in.Service).withIdentity([]*mesh.Instance{in}), name, "no sidecar of it is known: as one would with the default addresses"}
+}
+
+// senderOfService is any sidecar of the service: those of one service are given
+// the same routes. A service that only calls others has one and no instance.
+func (cp *ControlPlane) senderOfService(m *mesh.Model, service string) (Sender, bool) {
+	note := ""
+	if len(m.Instances[service]) == 0 {
+		note = ", which has no instance"
+	}
+	for _, n := range cp.server.Status() {
+		if n.Node.Text("service") == service {
+			return Sender{groupOf(n.Node), service, "as the sidecar " + n.Node.ID + " of the service" + note}, true
+		}
+	}
+	if m.Services[service] == nil {
+		return Sender{}, false
+	}
+	return Sender{GroupOfService(service).withIdentity(m.Instances[service]), service, "no sidecar of the service" + note + " is known: as one would with the default addresses"}, true
+}
+
+// GroupOfService is the group of a sidecar of a service with the default
+// addresses; with no service, that of a client that is not of the mesh.
+func GroupOfService(service string) Group {
+	if service == "" {
+		return Group{Kind: KindEnvoy, Outbound: defaultOutbound}
+	}
+	return probe(service)
+}
+
+// Explain follows a request of the application beside a sidecar, in that
+// model: listener, virtual host, route, clusters, endpoints. It is pure.
+func Explain(m *mesh.Model, g Group, q Query) Explanation {
+	var x Explanation
+	flavor := encode.Sidecar
+	switch {
+	case g.Kind == KindGRPC:
+		flavor = encode.GRPC
+		x.step("listener", q.URL.Host, "a gRPC client asks for the listener of its target", "")
+	case g.Outbound == "":
+		x.Outcome = "nowhere: this sidecar has no outbound listener"
+		return x
+	default:
+		x.step("listener", encode.OutboundListener, "the application sends to "+g.Outbound, "")
+	}
+	index := encode.NewIndex(m)
+	tls := handshake{input{index: index, group: g, now: q.At}}
+	if q.URL.Scheme == mesh.ProtocolTCP || q.URL.Scheme == mesh.ProtocolTLS {
+		x.stream(index, tls, q)
+		return x
+	}
+	rc, problems := encode.Routes(index, flavor)
+	for _, p := range problems {
+		x.step("route", "", "left out: "+p.Reason, p.Object.String())
+	}
+	hit, ok := encode.Find(rc, encode.Request{Method: q.Method, Host: q.URL.Host, URL: q.URL, Headers: q.Headers})
+	if hit.VirtualHost == "" {
+		x.Outcome = fmt.Sprintf("404 NR: no service and no route has the host name %q", q.URL.Host)
+		return x
+	}
+	x.step("virtual host", hit.VirtualHost, "the domain "+hit.Domain+" is the most specific for "+q.URL.Host, "")
+	for _, s := range hit.Skipped {
+		x.step("route", s.Route, "skipped: "+s.Reason, encode.ObjectOf(s.Route))
+	}
+	if !ok {
+		x.Outcome = "404 NR: no route of the virtual host matches"
+		return x
+	}
+	x.step("route", hit.Route, "taken: "+hit.Matched+actionOf(hit), encode.ObjectOf(hit.Route))
+	switch {
+	case hit.Redirect != "":
+		x.Outcome = "redirect: " + hit.Redirect
+		return x
+	case hit.Direct != 0:
+		x.Outcome = fmt.Sprintf("%d from the sidecar itself", hit.Direct)
+		return x
+	}
+	x.clusters(index, tls, hit)
+	return x
+}
+
+func (x *Explanation) step(stage, name, reason, object string) {
+	x.Steps = append(x.Steps, Step{stage, name, reason, object})
+}
+
+// clusters ends the explanation with who may get the request.
+func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hit) {
+	var to targets
+	for _, c := range hit.Clusters {
+		service := strings.TrimPrefix(c.Cluster, encode.OutboundCluster(""))
+		to.names = append(to.names, service)
+		reason, object := "with the mesh's defaults", ""
+		if p := index.Policy(service); p != nil {
+			reason, object = "as the policy says", p.Key().String()
+		}
+		x.step("cluster", c.Cluster, fmt.Sprintf("%.4g%% of the requests, %s", c.Percent, reason), object)
+		if len(index.Model.Instances[service]) == 0 {
+			why := "no endpoints: the service has no instance"
+			if index.Model.Services[service] == nil {
+				why = "no endpoints: there is no such service"
+			}
+			x.Endpoints = append(x.Endpoints, Step{"endpoint", "", fmt.Sprintf("%s, its %.4g%% get 503", why, c.Percent), service})
+			to.empty, to.lost = append(to.empty, service), to.lost+c.Percent
+		}
+		for _, in := range index.Model.Instances[service] {
+			why := to.count(in, tls.refusal(index.Policy(service), in))
+			x.Endpoints = append(x.Endpoints, Step{"endpoint", fmt.Sprintf("%s:%d", in.Address, in.Port), why, service + "/" + in.ID})
+		}
+	}
+	for _, m := range hit.Mirrors {
+		x.step("cluster", m, "gets a copy", encode.ObjectOf(hit.Route))
+	}
+	x.Outcome, x.Routed = to.outcome()
+}
+
+// targets sums up who may get a request.
+type targets struct {
+	names, empty      []string // services; those without an instance
+	lost              float64  // percent of the requests that go to those
+	instances, usable int      // usable: healthy, or held
+	refused           refused  // of the usable ones
+	refusedAll        refused
+}
+
+// count adds an instance and says what is known of it.
+func (t *targets) count(in *mesh.Instance, refusal string) string {
+	t.instances++
+	why := in.Health.String()
+	if in.Held {
+		why += ", its lease has ended and it is held"
+	}
+	if in.Zone != "" {
+		why += ", zone " + in.Zone
+	}
+	if in.MutualTLS {
+		why += ", takes mutual TLS"
+	}
+	if in.Routable() {
+		t.usable++
+	} else {
+		why += ": left out while others are healthy"
+	}
+	if refusal != "" {
+		why += "; refused: " + refusal
+		t.refusedAll.add(refusal)
+		if in.Routable() {
+			t.refused.add(refusal)
+		}
+	}
+	return why
+}
+
+func (t *targets) outcome() (outcome string, routed bool) {
+	names, no, tried := strings.Join(t.names, ", "), &t.refused, t.usable
+	if t.usable == 0 {
+		no, tried = &t.refusedAll, t.instances
+	}
+	switch {
+	case t.instances == 0:
+		return "503 UH: " + names + " has no instance", false
+	case no.count == tried:
+		return "refused: " + no.String(), false
+	case t.usable == 0:
+		outcome = fmt.Sprintf("%s, but none of its %d instances is healthy: all are tried", names, t.instances)
+	default:
+		outcome = fmt.Sprintf("%s, one of %d instances", names, t.usable)
+	}
+	if no.count > 0 {
+		outcome += fmt.Sprintf(", but not with %d of them: %s", no.count, no)
+	}
+	if len(t.empty) > 0 {
+		outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", t.lost, strings.Join(t.empty, ", "))
+	}
+	return outcome, true
+}
+
+func actionOf(h encode.Hit) string {
+	out := ""
+	if h.Rewrite != "" {
+		out += ", path rewritten to " + h.Rewrite
+	}
+	if h.Timeout > 0 {
+		out += ", timeout " + h.Timeout.Round(time.Millisecond).String()
+	}
+	if h.Retries > 0 {
+		out += fmt.Sprintf(", up to %d retries on %s", h.Retries, h.RetryOn)
+	}
+	return out
+}

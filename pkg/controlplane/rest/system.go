@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// statusView is the control plane in short.
+type statusView struct {
+	Version   string    `json:"version"`
+	Started   time.Time `json:"started"`
+	Ready     bool      `json:"ready"`
+	NotReady  string    `json:"notReady,omitempty"`
+	Model     uint64    `json:"modelRevision"`
+	Services  int       `json:"services"`
+	Instances int       `json:"instances"`
+	Held      int       `json:"held"`      // by the shrink guard
+	Unhealthy int       `json:"unhealthy"` // instances that are left out while others are healthy
+	// UnhealthyInstances are the first of them, by service and id.
+	UnhealthyInstances []unhealthyInstance    `json:"unhealthyInstances,omitempty"`
+	Objects            map[string]int         `json:"objects"`
+	Sidecars           sidecarCounts          `json:"sidecars"`
+	Files              map[string]mesh.Errors `json:"files,omitempty"` // configuration files with errors
+}
+
+// maxUnhealthy bounds the list in the status; the number counts them all.
+const maxUnhealthy = 100
+
+type unhealthyInstance struct {
+	Service string      `json:"service"`
+	ID      string      `json:"id"`
+	Address string      `json:"address"` // with the port
+	Health  mesh.Health `json:"health"`
+}
+
+type sidecarCounts struct {
+	Connected int `json:"connected"`
+	Synced    int `json:"synced"`
+	Rejecting int `json:"rejecting"` // connected, and refused something
+}
+
+func (s *Server) statusView() statusView {
+	m := s.state.Model()
+	v := statusView{
+		Version: s.config.Version, Started: s.started.UTC(), Ready: true, Model: m.Revision,
+		Services: len(m.Services), Objects: map[string]int{}, Files: s.state.FileFaults(),
+	}
+	if s.config.Ready != nil {
+		if err := s.config.Ready(); err != nil {
+			v.Ready, v.NotReady = false, err.Error()
+		}
+	}
+	v.countInstances(m)
+	for _, k := range mesh.Kinds() {
+		v.Objects[k.Name] = len(m.Objects[k.Name])
+	}
+	if s.config.Sidecars != nil {
+		for _, x := range s.config.Sidecars.Sidecars() {
+			v.Sidecars.count(x)
+		}
+	}
+	return v
+}
+
+func (v *statusView) countInstances(m *mesh.Model) {
+	for _, name := range m.ServiceNames() {
+		v.Instances += len(m.Instances[name])
+		for _, i := range m.Instances[name] {
+			if i.Held {
+				v.Held++
+			}
+			if i.Routable() {
+				continue
+			}
+			if v.Unhealthy++; v.Unhealthy <= maxUnhealthy {
+				address := net.JoinHostPort(i.Address, strconv.Itoa(int(i.Port)))
+				v.UnhealthyInstances = append(v.UnhealthyInstances, unhealthyInstance{i.Service, i.ID, address, i.Health})
+			}
+		}
+	}
+}
+
+func (c *sidecarCounts) count(x Sidecar) {
+	if !x.Connected {
+		return
+	}
+	c.Connected++
+	if x.Synced {
+		c.Synced++
+	}
+	for _, t := range x.Types {
+		if len(t.Rejected) > 0 {
+			c.Rejecting++
+			return
+		}
+	}
+}
+
+func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusOK, s.statusView())
+}
+
+func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
+	s.answer(w, http.StatusOK, map[string]string{"status": "live"})
+}
+
+func (s *Server) ready(w http.ResponseWriter, r *http.Request) {
+	if s.config.Ready != nil {
+		if err := s.config.Ready(); err != nil {
+			s.problem(w, r, problem{Status: http.StatusServiceUnavailable, Title: "Not ready", Detail: err.Error()})
+			return
+		}
+	}
+	s.answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}
+
+func (s *Server) listSchemas(w http.ResponseWriter, _ *http.Request) {
+	type item struct {
+		Kind       string `json:"kind"`
+		APIVersion string `json:"apiVersion"`
+		About      string `json:"about"`
+		Path       string `json:"path"`
+	}
+	var items []item
+	for _, k := range mesh.Kinds() {
+		items = append(items, item{k.Name, k.APIVersion, k.About, "/v1/schemas/" + k.Name})
+	}
+	s.answer(w, http.StatusOK, map[string]any{"items": items})
+}
+
+func (s *Server) getSchema(w http.ResponseWriter, r *http.Request) {
+	k, err := mesh.KindNamed(r.PathValue("kind"))
+	if err != nil {
+		s.problem(w, r, problem{Status: http.StatusNotFound, Title: "Unknown kind", Detail: err.Error()})
+		return
+	}
+	w.Header().Set("Content-Type", "application/schema+json")
+	s.answerAs(w, k.Schema())
+}
