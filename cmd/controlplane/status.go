@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/rest"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+func newStatus(c *client) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:   "status [NODE]",
+		Short: "Show the control plane and what each sidecar made of its configuration",
+		Long: `status shows the control plane, unhealthy instances, the configuration files with
+errors, and each sidecar: connected since when, whether it has accepted the latest, what it
+refused and why, and what it still misses.`,
+		Example: `  controlplane status
+  controlplane status orders~orders-1
+  controlplane status -o json | jq '.sidecars[] | select(.synced | not)'`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return exitWith(exitUsage, "want one node id at most, got %d: %s", len(args), strings.Join(args, " "))
+			}
+			return nil
+		},
+		ValidArgsFunction: once(c.nodeNames),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkOutput(output, outputJSON...); err != nil {
+				return err
+			}
+			node := ""
+			if len(args) == 1 {
+				node = args[0]
+			}
+			return c.status(cmd.Context(), node, output)
+		},
+	}
+	bindOutput(cmd, &output, "", "json for scripts", outputJSON...)
+	return c.bind(cmd)
+}
+
+// statusAnswer is what the command reads of /v1/status.
+type statusAnswer struct {
+	Version   string
+	Started   time.Time
+	Ready     bool
+	NotReady  string
+	Services  int
+	Instances int
+	Held      int
+	Unhealthy int
+	// UnhealthyInstances are the first of them.
+	UnhealthyInstances []struct {
+		Service, ID, Address string
+		Health               mesh.Health
+	}
+	Objects map[string]int
+	Files   map[string]mesh.Errors
+}
+
+func (c *client) status(ctx context.Context, node, output string) error {
+	var raw json.RawMessage
+	if _, err := c.call(ctx, http.MethodGet, "/v1/status", nil, nil, &raw); err != nil {
+		return err
+	}
+	sidecars, err := pages[rest.Sidecar](ctx, c, "/v1/sidecars", nil)
+	if p, ok := asProblem(err); ok && p.Status == http.StatusServiceUnavailable {
+		sidecars, err = []rest.Sidecar{}, nil
+	}
+	if err != nil {
+		return err
+	}
+	if node != "" {
+		sidecars = slices.DeleteFunc(sidecars, func(s rest.Sidecar) bool { return s.Node != node })
+		if len(sidecars) == 0 {
+			return exitWith(exitNotFound, "sidecar %s is not known", node)
+		}
+	}
+	if output == "json" {
+		return writeJSON(c.io.out, map[string]any{"controlplane": raw, "sidecars": sidecars})
+	}
+	var s statusAnswer
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return c.stranger(err)
+	}
+	if node == "" {
+		c.printStatus(s)
+	}
+	return c.printSidecars(sidecars, node != "")
+}
+
+func (c *client) printStatus(s statusAnswer) {
+	state := paint(c.io.out, green, "ready")
+	if !s.Ready {
+		state = paint(c.io.out, red, "not ready: "+printable(s.NotReady))
+	}
+	fmt.Fprintf(c.io.out, "control plane %s, up %s, %s\n", s.Version, age(s.Started, time.Now()), state)
+	held := ""
+	if s.Held > 0 {
+		held = paint(c.io.out, yellow, fmt.Sprintf(" (%d held by the shrink guard)", s.Held))
+	}
+	unhealthy := ""
+	if s.Unhealthy > 0 {
+		unhealthy = paint(c.io.out, red, fmt.Sprintf(" (%d unhealthy)", s.Unhealthy))
+	}
+	fmt.Fprintf(c.io.out, "%s, %s%s%s", counted(s.Services, "service"), counted(s.Instances, "instance"), unhealthy, held)
+	for _, k := range slices.Sorted(maps.Keys(s.Objects)) {
+		if n := s.Objects[k]; n > 0 {
+			fmt.Fprintf(c.io.out, ", %d %s", n, k)
+		}
+	}
+	fmt.Fprintln(c.io.out)
+	for _, i := range s.UnhealthyInstances {
+		fmt.Fprintf(c.io.out, "%s %s/%s %s is %s\n", paint(c.io.out, red, "!"), printable(i.Service), printable(i.ID), printable(i.Address), i.Health)
+	}
+	if more := s.Unhealthy - len(s.UnhealthyInstances); more > 0 {
+		fmt.Fprintf(c.io.out, "%s and %d more: controlplane get instances\n", paint(c.io.out, red, "!"), more)
+	}
+	for _, f := range slices.Sorted(maps.Keys(s.Files)) {
+		fmt.Fprintf(c.io.out, "%s its last good objects stay in force\n", paint(c.io.out, red, "configuration file "+printable(f)+" has errors,"))
+		for _, e := range s.Files[f] {
+			fmt.Fprintln(c.io.out, "  "+printable(e.Error()))
+		}
+	}
+	fmt.Fprintln(c.io.out)
+}
+
+func (c *client) printSidecars(list []rest.Sidecar, detail bool) error {
+	now := time.Now()
+	var rows [][]string
+	for _, s := range list {
+		state := "left " + age(s.LeftAt, now) + " ago"
+		if s.Connected {
+			state = age(s.Since, now)
+		}
+		rows = append(rows, []string{s.Node, s.Service, state, configState(s), s.Inbound, s.Client})
+	}
+	if err := table(c.io.out, []string{"SIDECAR", "SERVICE", "CONNECTED", "CONFIGURATION", "INBOUND", "CLIENT"}, rows); err != nil {
+		return err
+	}
+	for _, s := range list {
+		for _, t := range s.Types {
+			if detail {
+				fmt.Fprintf(c.io.out, "  %s: accepted %s, latest %s\n", shortType(t.Type), printable(t.Accepted), printable(t.Latest))
+			}
+			for _, r := range t.Rejected {
+				fmt.Fprintf(c.io.out, "%s %s refused %s %s: %s\n", paint(c.io.out, red, "!"), printable(s.Node), shortType(t.Type), printable(r.Resource), printable(r.Reason))
+			}
+			if len(t.Missing) > 0 {
+				fmt.Fprintf(c.io.out, "%s %s misses %s %s\n", paint(c.io.out, yellow, "!"), printable(s.Node), shortType(t.Type), printable(strings.Join(t.Missing, ", ")))
+			}
+		}
+	}
+	return nil
+}
+
+// configState says in a word or two what a sidecar made of its configuration.
+func configState(s rest.Sidecar) string {
+	rejected, missing, pending := 0, 0, 0
+	for _, t := range s.Types {
+		rejected += len(t.Rejected)
+		missing += len(t.Missing)
+		if t.Pending {
+			pending++
+		}
+	}
+	var out []string
+	for _, x := range []struct {
+		n    int
+		what string
+	}{{rejected, "refused"}, {missing, "missing"}, {pending, "pending"}} {
+		if x.n > 0 {
+			out = append(out, strconv.Itoa(x.n)+" "+x.what)
+		}
+	}
+	if len(out) == 0 && s.Synced {
+		return "accepted"
+	}
+	return strings.Join(out, ", ")
+}
+
+// shortType is the last part of a type URL.
+func shortType(url string) string { return printable(url[strings.LastIndexByte(url, '.')+1:]) }

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"google.golang.org/grpc"
+
+	"github.com/outrigger-mesh/outrigger/pkg/agent"
+)
+
+// dataPlane is the proxy with its xDS client and admin port, as run sees it.
+type dataPlane interface {
+	// Configured is closed when every worker serves the first complete
+	// configuration, be it from the control plane or the last good one on disk.
+	Configured() <-chan struct{}
+	// Failed yields one error if the data plane ends by itself.
+	Failed() <-chan error
+	// AdminAddress is where the admin port listens: HOST:PORT, unix:PATH, or empty.
+	AdminAddress() string
+	// Drain lets what is under way end: it goes on accepting, tells downstreams to
+	// close after their response, and returns when nothing is left or ctx ends.
+	Drain(ctx context.Context, scope drainScope) error
+	// ReopenLogs opens the access logs anew, after they were rotated.
+	ReopenLogs()
+	// TapSource and SpanSource are what the agent uploads; nil for none.
+	TapSource() agent.Source
+	SpanSource() agent.Source
+	// Close ends everything at once and waits for it.
+	Close() error
+}
+
+// drainScope says which listeners drain.
+type drainScope uint8
+
+const (
+	drainInbound drainScope = iota
+	drainAll
+)
+
+// environment is what a data plane is started with.
+type environment struct {
+	Options Options
+	Node    Node
+	// ControlPlane is the connection of the common case, shared with the agent; nil
+	// with a bootstrap.
+	ControlPlane *grpc.ClientConn
+	// Certificates are the sidecar's identity; nil with a bootstrap.
+	Certificates *agent.Certificates
+	// DataDir is this process's own folder, empty when nothing is kept.
+	DataDir  string
+	Logger   *slog.Logger
+	LogLevel *slog.LevelVar
+	// AgentStatus is what the admin port shows of the agent; callable from any
+	// goroutine at any time.
+	AgentStatus func() agent.Status
+	// Quit begins an orderly end, as SIGTERM does; for /quitquitquit.
+	Quit func()
+}
+
+// parts are what the commands need and others provide.
+type parts struct {
+	// start returns when every listener that is known so far is bound; a busy
+	// address is an error that wraps syscall.EADDRINUSE.
+	start func(context.Context, environment) (dataPlane, error)
+	// validate checks the bootstrap that Options names and returns every fault with
+	// file:line and field path.
+	validate func(Options) error
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// execSidecar runs `sidecar exec` with a shell script as the command; $DIR in it is
+// the sidecar's folder.
+func execSidecar(t *testing.T, cp *controlPlane, script string, flags ...string) *sidecar {
+	t.Helper()
+	args := append([]string{"exec"}, cp.common(flags...)...)
+	return startSidecar(t, append(args, "--", "/bin/sh", "-c", script)...)
+}
+
+func (s *sidecar) has(name string) bool {
+	_, err := os.Stat(filepath.Join(s.dir, name))
+	return err == nil
+}
+
+func TestTheCommandBeginsWhenTheSidecarIsReadyAndItsExitCodeIsKept(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `touch began; while [ ! -e go ]; do sleep 0.01; done; echo done; exit 42`)
+	eventually(t, "the sidecar waits", func() bool { return strings.Contains(s.stderr.String(), "waiting for the first complete") })
+	if s.has("began") {
+		t.Fatal("the command began before the sidecar was ready")
+	}
+	s.touch("configured")
+	eventually(t, "the command began", func() bool { return s.has("began") })
+	eventually(t, "it is registered", func() bool { return len(cp.instances("orders")) == 1 })
+	ended := time.Now()
+	s.touch("go")
+	s.wantExit(42, "done")
+	if took := time.Since(ended); took > time.Second {
+		t.Errorf("the sidecar ended %v after its command, want at most 1s", took)
+	}
+	if len(cp.instances("orders")) != 0 {
+		t.Error("the instance is still registered")
+	}
+	if got := s.events(); got != "close" {
+		t.Errorf("got %q: with the application gone there is nothing to drain", got)
+	}
+}
+
+func TestACommandThatSucceedsEndsWithZero(t *testing.T) {
+	s := execSidecar(t, startControlPlane(t), `exit 0`)
+	s.touch("configured")
+	s.wantExit(exitOK, "msg=\"command ended\"")
+}
+
+func TestTheInboundSideDrainsBeforeTheCommandIsToldToEnd(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `trap 'touch told; exit 3' TERM; touch began; while :; do sleep 0.01; done`)
+	s.touch("configured")
+	eventually(t, "the command began", func() bool { return s.has("began") })
+	eventually(t, "it is registered", func() bool { return len(cp.instances("orders")) == 1 })
+	s.signal(syscall.SIGTERM)
+	eventually(t, "the inbound side drains", func() bool { return s.events() == "drain inbound" })
+	if s.has("told") {
+		t.Error("the command was told while it still had requests to answer")
+	}
+	if len(cp.instances("orders")) != 0 {
+		t.Error("it drains while others still send to it")
+	}
+	s.touch("drained")
+	s.wantExit(3, "")
+	if !s.has("told") {
+		t.Error("the command was never told")
+	}
+}
+
+func TestASecondSignalReachesTheCommandAtOnce(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `trap 'exit 5' INT; trap 'exit 6' TERM; touch began; while :; do sleep 0.01; done`)
+	s.touch("configured")
+	eventually(t, "the command began", func() bool { return s.has("began") })
+	s.signal(syscall.SIGTERM)
+	eventually(t, "the inbound side drains", func() bool { return s.events() == "drain inbound" })
+	s.signal(syscall.SIGINT)
+	s.wantExit(5, "")
+}
+
+func TestOtherSignalsPassThrough(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `trap 'exit 8' USR2; touch began; while :; do sleep 0.01; done`)
+	s.touch("configured")
+	eventually(t, "the command began", func() bool { return s.has("began") })
+	s.signal(syscall.SIGUSR2)
+	s.wantExit(8, "")
+}
+
+func TestACommandThatCannotBeRunIsTold(t *testing.T) {
+	cp := startControlPlane(t)
+	s := startSidecar(t, append(append([]string{"exec"}, cp.common()...), "--", "/no/such/program")...)
+	s.touch("configured")
+	s.wantExit(127, `command "/no/such/program"`)
+}
+
+func TestASidecarThatFailsBeforeItsCommandEndsWith125(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `touch began`, "--ready-timeout", "30ms")
+	s.wantExit(exitExecFailed, "--ready-timeout 30ms: not ready in time")
+	if s.has("began") {
+		t.Error("the command ran without a ready sidecar")
+	}
+	s = execSidecar(t, cp, `touch began`)
+	eventually(t, "the sidecar waits", func() bool { return strings.Contains(s.stderr.String(), "waiting for the first complete") })
+	s.touch("fail")
+	s.wantExit(exitExecFailed, "told to fail")
+	s = execSidecar(t, cp, `touch began`)
+	eventually(t, "the sidecar waits", func() bool { return strings.Contains(s.stderr.String(), "waiting for the first complete") })
+	s.signal(syscall.SIGTERM)
+	s.wantExit(128+int(syscall.SIGTERM), "")
+}
+
+func TestADataPathThatFailsEndsTheCommandInOrder(t *testing.T) {
+	cp := startControlPlane(t)
+	s := execSidecar(t, cp, `trap 'exit 9' TERM; touch began; while :; do sleep 0.01; done`)
+	s.touch("configured")
+	eventually(t, "the command began", func() bool { return s.has("began") })
+	s.touch("fail")
+	s.wantExit(9, "told to fail")
+}

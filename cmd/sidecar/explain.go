@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/proxy"
+)
+
+const explainLong = `explain asks the sidecar that runs on this host where a request of the application
+would go: listener, filter chain, route, cluster and endpoints, each with its reason;
+endpoints with what the connection is made with: mutual TLS, TLS or plaintext.
+It follows what that sidecar has in force now, with its own matchers. Nothing is
+sent. What the whole mesh's configuration says, "controlplane explain" shows.`
+
+// explainParams are the parameters of the admin port's /explain.
+var explainParams = [][2]string{
+	{"method", "GET when empty"},
+	{"url", "such as http://payments/v1/x"},
+	{"header", "request header 'name: value'; may be repeated"},
+	{"listener", "name or address of the listener it comes to; the outbound one when empty"},
+}
+
+const (
+	explainTimeout    = 10 * time.Second
+	maxExplainBytes   = 16 << 20
+	maxExplainHeaders = 64
+	explainExample    = "sidecar explain GET http://payments/v1/x"
+	adminPath         = "/explain"
+	maxStrangerBytes  = 200
+)
+
+// explainCall is what the command asks.
+type explainCall struct {
+	admin, tokenFile, listener, output string
+	headers                            []string
+}
+
+func newExplain() *cobra.Command {
+	var call explainCall
+	c := &cobra.Command{
+		Use:   "explain METHOD URL",
+		Short: "Say where a request would go from this sidecar, and why",
+		Long:  explainLong,
+		Example: `  sidecar explain GET http://payments/v1/x -H 'x-user: 7'
+  sidecar explain POST http://orders/ --admin unix:/run/web/admin.sock -o json
+  sidecar explain GET http://orders/ --listener inbound`,
+		Args: explainArguments,
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(c *cobra.Command, args []string) error {
+			if err := checkOutput(call.output); err != nil {
+				return err
+			}
+			return call.run(c.Context(), c.OutOrStdout(), args[0], args[1])
+		},
+	}
+	c.Flags().StringArrayVarP(&call.headers, "header", "H", nil, "request header 'name: value'; may be repeated")
+	c.Flags().StringVar(&call.listener, "listener", "", "name or address of the listener it comes to (default the outbound one)")
+	c.Flags().StringVar(&call.admin, "admin", defaultAdmin, "admin address of the sidecar, or unix:PATH")
+	c.Flags().StringVar(&call.tokenFile, "admin-token-file", "", "the file of the sidecar's --admin-token-file, for an admin port off loopback")
+	bindOutput(c, &call.output)
+	return c
+}
+
+// explainArguments wants a method and a URL.
+func explainArguments(_ *cobra.Command, args []string) error {
+	isURL := func(i int) bool { return len(args) > i && strings.Contains(args[i], "://") }
+	switch {
+	case len(args) == 2 && isURL(0):
+		return usageError{fmt.Errorf("the method comes first: sidecar explain %s %s", strings.ToUpper(args[1]), args[0])}
+	case len(args) == 2:
+		return nil
+	case len(args) == 1 && isURL(0):
+		return usageError{fmt.Errorf("the method is missing: sidecar explain GET %s", args[0])}
+	}
+	return usageError{fmt.Errorf("want METHOD URL, such as %s, got %d arguments; headers are given with -H 'name: value'", explainExample, len(args))}
+}
+
+func (e *explainCall) run(ctx context.Context, out io.Writer, method, target string) error {
+	query := url.Values{"method": {strings.ToUpper(method)}, "url": {target}, "header": e.headers}
+	if e.listener != "" {
+		query.Set("listener", e.listener)
+	}
+	if _, err := explainQuery(query); err != nil {
+		return usageError{err}
+	}
+	data, err := e.get(ctx, query)
+	if err != nil {
+		return err
+	}
+	var x proxy.Explanation
+	if err := json.Unmarshal(data, &x); err != nil || x.Outcome == "" {
+		return e.stranger(fmt.Sprintf("%.*q", maxStrangerBytes, data))
+	}
+	if e.output == "json" {
+		var b bytes.Buffer
+		if err := json.Indent(&b, bytes.TrimSpace(data), "", "  "); err != nil {
+			return err
+		}
+		b.WriteByte('\n')
+		_, err := b.WriteTo(out)
+		return err
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(t, "STAGE\tNAME\tREASON")
+	for _, s := range append(x.Steps, x.Endpoints...) {
+		fmt.Fprintf(t, "%s\t%s\t%s\n", s.Stage, cmp.Or(printable(s.Name), "-"), printable(s.Reason))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(out, printable(x.Outcome))
+	return err
+}
+
+// printable keeps names that others chose from steering a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
+}
+
+// get asks the admin port.
+func (e *explainCall) get(ctx context.Context, query url.Values) ([]byte, error) {
+	network, address, host := "tcp", e.admin, e.admin
+	if path, ok := strings.CutPrefix(e.admin, "unix:"); ok {
+		network, address, host = "unix", path, "localhost"
+	} else if _, _, err := net.SplitHostPort(e.admin); err != nil {
+		return nil, fmt.Errorf("--admin: want HOST:PORT or unix:PATH, got %q", e.admin)
+	}
+	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, address)
+	}}
+	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
+	defer cancel()
+	u := url.URL{Scheme: "http", Host: host, Path: adminPath, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
+	if err != nil {
+		return nil, fmt.Errorf("--admin: %w", err)
+	}
+	if e.tokenFile != "" {
+		token, err := os.ReadFile(e.tokenFile)
+		if err != nil {
+			return nil, fmt.Errorf("--admin-token-file: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	}
+	resp, err := (&http.Client{Transport: transport}).Do(req)
+	if err != nil {
+		if ue := (*url.Error)(nil); errors.As(err, &ue) {
+			err = ue.Err
+		}
+		if strings.Contains(err.Error(), `malformed HTTP response "\x00\x00`) {
+			return nil, e.stranger("it is a gRPC port, such as the control plane's xDS port")
+		}
+		return nil, &codeError{exitUnreachable, fmt.Errorf("no sidecar answers at --admin %s: %w (name the admin address that it was started with)", e.admin, err)}
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxExplainBytes))
+	if err != nil {
+		return nil, &codeError{exitUnreachable, fmt.Errorf("read the answer of %s: %w", e.admin, err)}
+	}
+	text := strings.TrimSpace(string(data))
+	switch resp.StatusCode {
+	case http.StatusOK:
+		return data, nil
+	case http.StatusBadRequest:
+		return nil, errors.New(text)
+	case http.StatusUnauthorized:
+		return nil, fmt.Errorf("the admin port %s wants a token: name its file with --admin-token-file", e.admin)
+	}
+	return nil, e.stranger(fmt.Sprintf("status %d", resp.StatusCode))
+}
+
+// stranger says that something else than an admin port answers.
+func (e *explainCall) stranger(answer string) error {
+	return &codeError{exitUnreachable, fmt.Errorf("%s is not a sidecar's admin port (%s): --admin wants the address of the sidecar's --admin (%s by default), not its --outbound or --inbound, nor a port of the control plane", e.admin, answer, defaultAdmin)}
+}
+
+// explain answers the admin port's /explain.
+func (d *plane) explain(v url.Values) (any, error) {
+	q, err := explainQuery(v)
+	if err != nil {
+		return nil, err
+	}
+	x, err := d.proxy.Explain(q)
+	if err != nil {
+		return nil, err
+	}
+	addTransports(&x, d.latest.Load())
+	return x, nil
+}
+
+// explainQuery reads the parameters, of which the asker hears all that are wrong.
+func explainQuery(v url.Values) (proxy.Query, error) {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	q := proxy.Query{Method: cmp.Or(v.Get("method"), http.MethodGet), Listener: v.Get("listener")}
+	if !token(q.Method) {
+		bad("method: want a word such as GET, got %q", q.Method)
+	}
+	u, err := url.Parse(v.Get("url"))
+	if err != nil || u.Scheme != "http" || u.Host == "" || !codec.ValidTarget([]byte(u.RequestURI())) {
+		bad("url: want an http:// URL such as http://payments/v1/x, got %.200q", v.Get("url"))
+	} else {
+		q.Scheme, q.Authority, q.Path = u.Scheme, u.Host, u.RequestURI()
+	}
+	if len(v["header"]) > maxExplainHeaders {
+		bad("header: more than %d", maxExplainHeaders)
+		return q, errors.Join(errs...)
+	}
+	for _, h := range v["header"] {
+		name, value, ok := strings.Cut(h, ":")
+		if name = strings.ToLower(strings.TrimSpace(name)); !ok || !token(name) || strings.ContainsAny(value, "\r\n\x00") {
+			bad("header: want 'name: value', got %.200q", h)
+			continue
+		}
+		q.Headers = append(q.Headers, [2]string{name, strings.TrimSpace(value)})
+	}
+	return q, errors.Join(errs...)
+}
+
+// token is RFC 9110 §5.6.2.
+func token(s string) bool {
+	return s != "" && strings.Trim(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}

@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+
+	"github.com/outrigger-mesh/outrigger/internal/coredump"
+	"github.com/outrigger-mesh/outrigger/pkg/agent"
+	"github.com/outrigger-mesh/outrigger/pkg/grpcdial"
+)
+
+// What each step of an orderly end may take, beside draining itself.
+const (
+	deregisterLimit = 3 * time.Second
+	// settleTime is what the news of a deregistration takes to reach the other
+	// sidecars; until then they still send here, and are served.
+	settleTime = 500 * time.Millisecond
+	flushLimit = 5 * time.Second
+	// The same after the command of `exec` has ended: nobody is left to serve.
+	hasteLimit = 400 * time.Millisecond
+)
+
+// process is one running sidecar: the data path, and the agent beside it.
+type process struct {
+	o     Options
+	log   *slog.Logger
+	dp    dataPlane
+	agent *agent.Agent // nil without a control plane of the common case
+	conn  *grpc.ClientConn
+	lock  *os.File // the data folder's
+
+	agentStop context.CancelFunc
+	agentDone sync.WaitGroup
+	quit      chan struct{} // receives when the admin port asks for the end
+}
+
+// startProcess starts everything; what it started is closed again on an error.
+func startProcess(ctx context.Context, o Options, p parts) (_ *process, err error) {
+	log, level, err := newLogger(os.Stderr, o.LogLevel)
+	if err != nil {
+		return nil, err
+	}
+	s := &process{o: o, log: log, quit: make(chan struct{}, 1)}
+	defer func() {
+		if err != nil {
+			s.close()
+		}
+	}()
+	env := environment{Options: o, Node: o.Node(), Logger: log, LogLevel: level, Quit: s.requestQuit}
+	if env.DataDir, err = o.dataDir(); err != nil {
+		return nil, err
+	}
+	if env.DataDir != "" {
+		if s.lock, err = openData(env.DataDir); err != nil {
+			return nil, err
+		}
+	}
+	if o.Common() {
+		env.Certificates = newCertificates(&env)
+		s.conn, err = grpcdial.Dial(env.controlPlane(o.ControlPlane))
+		if err != nil {
+			return nil, fmt.Errorf("--controlplane: %w", err)
+		}
+		env.ControlPlane = s.conn
+	}
+	// The data plane starts first and shows the agent's status as soon as there is
+	// one.
+	var running atomic.Pointer[agent.Agent]
+	env.AgentStatus = func() agent.Status {
+		if a := running.Load(); a != nil {
+			return a.Status()
+		}
+		return agent.Status{}
+	}
+	dp, err := p.start(ctx, env)
+	if err != nil {
+		return nil, err
+	}
+	s.dp = dp
+	if err := s.writeAdminAddress(); err != nil {
+		return nil, err
+	}
+	if s.conn == nil {
+		return s, nil
+	}
+	if s.agent, err = newAgent(ctx, env, s.dp); err != nil {
+		return nil, err
+	}
+	if err := coredump.Forbid(); err != nil {
+		log.Warn(err.Error())
+	}
+	running.Store(s.agent)
+	agentCtx, stop := context.WithCancel(ctx)
+	s.agentStop = stop
+	s.agentDone.Go(func() { s.agent.Run(agentCtx) })
+	return s, nil
+}
+
+func newAgent(ctx context.Context, env environment, dp dataPlane) (*agent.Agent, error) {
+	o := env.Options
+	c := agent.Config{
+		Conn: env.ControlPlane, Node: env.Node.ID, Boot: uuid.NewString(), Service: o.Service,
+		Configured: dp.Configured(),
+		App:        o.App, Health: agent.HealthCheck{Path: o.HealthPath},
+		Tap: dp.TapSource(), Spans: dp.SpanSource(), Certificates: env.Certificates,
+		Logger: env.Logger.With("part", "agent"),
+	}
+	if o.App != "" {
+		address, port, err := agent.AdvertisedAddress(ctx, o.Inbound, o.ControlPlane)
+		if err != nil {
+			return nil, err
+		}
+		c.Instance = &agent.Instance{
+			Service: o.Service, ID: o.ID, Address: address, Port: port, Region: o.Region, Zone: o.Zone,
+			Weight: o.Weight, Version: o.VersionLabel, Metadata: o.Labels, MutualTLS: o.Secure(),
+		}
+	}
+	return agent.New(c)
+}
+
+func (s *process) requestQuit() {
+	select {
+	case s.quit <- struct{}{}:
+	default: // asked before
+	}
+}
+
+// writeAdminAddress does what --admin-address-path asks for, atomically, so that a
+// waiting script never reads half an address.
+func (s *process) writeAdminAddress() error {
+	path := s.o.AdminAddressPath
+	if path == "" {
+		return nil
+	}
+	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
+	if err := os.WriteFile(temporary, []byte(s.dp.AdminAddress()), 0o644); err != nil { //nolint:gosec // an address, for others to read
+		return fmt.Errorf("--admin-address-path: %w", err)
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return fmt.Errorf("--admin-address-path: %w", err)
+	}
+	return nil
+}
+
+// deregister takes the instance out and lets the news arrive.
+func (s *process) deregister(ctx context.Context, limit, settle time.Duration) {
+	if s.agent == nil || !s.agent.Status().Registered {
+		limit, settle = min(limit, hasteLimit), 0
+	}
+	if s.agent == nil {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.agent.Deregister(limited); err != nil {
+		s.log.Warn("the control plane will miss this instance only when its lease ends", "error", err)
+	}
+	if settle > 0 {
+		timer := time.NewTimer(settle)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// drain takes the instance out and lets what is under way end. ctx cuts it short.
+func (s *process) drain(ctx context.Context, scope drainScope) {
+	s.deregister(ctx, deregisterLimit, settleTime)
+	limited, cancel := context.WithTimeout(ctx, s.o.DrainTime)
+	defer cancel()
+	if err := s.dp.Drain(limited, scope); err != nil {
+		s.log.Warn("drained only in part", "limit", s.o.DrainTime, "error", err)
+	}
+}
+
+// flush hands over what waits for the control plane.
+func (s *process) flush(ctx context.Context, limit time.Duration) {
+	if s.agent == nil {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := s.agent.Flush(limited); err != nil {
+		s.log.Warn("not everything reached the control plane", "error", err)
+	}
+}
+
+// close ends everything at once, in the reverse order of the start.
+func (s *process) close() {
+	if s.agentStop != nil {
+		s.agentStop()
+		s.agentDone.Wait()
+	}
+	if s.dp != nil {
+		if err := s.dp.Close(); err != nil {
+			s.log.Error("close data path", "error", err)
+		}
+	}
+	if s.conn != nil {
+		_ = s.conn.Close() // nothing is written through it any more
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+}
+
+// run serves until a signal, the admin port or a failure ends it.
+func run(ctx context.Context, o Options, p parts) error {
+	signals := notify()
+	defer signals.stop()
+	s, err := startProcess(ctx, o, p)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	configured := s.dp.Configured()
+	for {
+		select {
+		case <-configured:
+			configured = nil
+			s.log.Info("ready", "admin", s.dp.AdminAddress())
+		case err := <-s.dp.Failed():
+			if errors.Is(err, syscall.EADDRINUSE) {
+				return err // with its own exit code
+			}
+			return failed("data path: %w", err)
+		case <-ctx.Done():
+			return s.end(ctx, signals, "context ended")
+		case <-s.quit:
+			return s.end(ctx, signals, "asked by the admin port")
+		case sig := <-signals.received:
+			if signals.echo(sig) {
+				continue
+			}
+			if signals.ends(sig) {
+				return s.end(ctx, signals, sig.String())
+			}
+			s.dp.ReopenLogs()
+		}
+	}
+}
+
+// end drains; a second signal cuts it short.
+func (s *process) end(ctx context.Context, signals *signals, why string) error {
+	s.log.Info("draining", "reason", why, "limit", s.o.DrainTime)
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer cancel(nil)
+	finished := make(chan struct{})
+	go func() { // ends with the drain, which the second signal cuts short
+		defer close(finished)
+		s.drain(ctx, drainAll)
+		s.flush(ctx, flushLimit)
+	}()
+	for {
+		select {
+		case <-finished:
+			s.log.Info("ended")
+			return nil
+		case sig := <-signals.received:
+			if signals.ends(sig) && !signals.echo(sig) {
+				cancel(errSecondSignal)
+				<-finished
+				return failed("%w", errSecondSignal)
+			}
+		}
+	}
+}
+
+var errSecondSignal = errors.New("second signal: ended without waiting for what was under way")
