@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import "regexp"
+
+// row is one thing that somebody else could check.
+type row struct {
+	section string
+	id      string
+	what    string
+	bar     string // what has to hold
+	command string // run by bash in the top folder
+	// figure finds what is shown of the output: the last group of every match. Nil:
+	// the last figure that a test logged.
+	figure *regexp.Regexp
+}
+
+func test(pattern string, packages string) string {
+	return "go test -count=1 -v -run '" + pattern + "' " + packages
+}
+
+func peers(pattern string, packages string) string {
+	return "OUTRIGGER_PEERS=1 " + test(pattern, packages)
+}
+
+const (
+	suites   = "Suites and clients of others"
+	data     = "Faults of the data path"
+	control  = "Faults of the control plane"
+	measures = "Measured"
+)
+
+var rows = []row{
+	{suites, "harness", "go-control-plane's integration harness with `sidecar` in Envoy's place: ads, xds, rest, delta, delta-ads", "every listener answers through every version", "test/harness/run.sh", regexp.MustCompile(`(?m)^(\S+ +(?:pass|FAIL) +\d+)$`)},
+	{suites, "envoy", "Envoy 1.40 as a client of the control plane", "traffic flows, an endpoint change arrives, a refusal is shown", peers("RealEnvoy", "./pkg/controlplane"), nil},
+	{suites, "grpc-go", "grpc-go's `xds:///` client of the control plane", "calls flow and follow an endpoint change", peers("ProxylessGRPC", "./pkg/controlplane"), nil},
+	{suites, "grpc", "grpc-go's interoperability client and server through two sidecars, all cases for plaintext and both soaks", "all pass", test("GRPCInterop", "./test/e2e"), nil},
+	{suites, "connect", "connectrpc's conformance suite: Connect, gRPC and gRPC-Web over HTTP/1.1 and HTTP/2, cleartext and TLS; through one sidecar, two, and one that translates gRPC-Web", "each case ends as it does directly", "go run ./test/conformance/connect", regexp.MustCompile(`(?m)^(through .* cases pass, \d+ end otherwise)`)},
+	{suites, "envoy-lb", "balancing compared with Envoy's", "the same hosts, the same shares", peers("Envoy", "./pkg/lb"), nil},
+	{suites, "details", "how failures are logged, compared with Envoy's log lines", "the same, but for the differences listed", peers("DetailsAreEnvoys", "./test/e2e"), nil},
+	{suites, "envoy-peer", "Envoy before and behind a sidecar: requests, WebSocket and CONNECT of HTTP/1.1 and HTTP/2 clients, by HTTP/1.1, HTTP/2, TLS, mutual TLS and PROXY v2; TCP", "every byte, every end", peers("EnvoyIsAPeer", "./test/interop"), nil},
+	{suites, "autobahn", "the Autobahn Testsuite's WebSocket cases through one sidecar and through two that speak HTTP/2 (`OUTRIGGER_AUTOBAHN=all` for all 517)", "no case behaves worse than direct", peers("Autobahn", "./test/interop"), nil},
+	{suites, "pyarrow", "the lake's files read by PyArrow", "every row and column", peers("PyArrow", "./pkg/lake"), nil},
+	{suites, "hystrix-go", "hystrix-go's own circuit as the oracle of open and closed", "the same decisions, but for the deviations listed", test("Hystrix|MeantDeviations", "./pkg/breaker/hystrixoracle"), nil},
+	{suites, "net/http", "HTTP/1.1 codec against net/http", "what both accept is framed alike", test("NetHTTP", "./pkg/codec/http1"), nil},
+	{suites, "h2spec", "h2spec in strict mode against the `sidecar`, cleartext and TLS", "146 of 146 on both", peers("H2spec", "./test/attack"), regexp.MustCompile(`((?:cleartext|TLS): \d+ tests, .*)`)},
+	{suites, "otel", "propagation against OpenTelemetry's propagators", "what one injects the other extracts", test("OpenTelemetry|SDKPicks", "./pkg/trace"), nil},
+	{suites, "promtool", "Prometheus text against promtool's linter", "no complaint", test("Promtool", "./pkg/metrics ./pkg/proxy"), nil},
+	{suites, "compose", "docker-compose.yml loaded by compose-go", "loads; every command line is understood", test(".", "./test/compose"), nil},
+
+	{data, "smuggling", "each class of HTTP/1 request smuggling", "400 and close, however the bytes are cut", test("Smuggl|Ambiguous|SameFraming|UnreadBytes|BackendSeesExactly|BrokenChunks", "./pkg/codec/http1 ./test/attack"), nil},
+	{data, "upstreams", "hostile upstreams: broken, early, endless, mixed up responses", "an error of the proxy's own; nothing reaches another client", test("Upstream|Response|EarlyAnswer|SeenInAnother", "./test/attack"), nil},
+	{data, "headers", "what a client may not say: internal headers, odd paths, log lines", "removed, refused or escaped", test("Headers|Connection|Redirect|Spelling|LogLine", "./test/attack"), nil},
+	{data, "kill", "an instance is killed under load", "no idempotent request fails; of POSTs only those in flight", test("KilledInstance|POSTs|InstanceThatLeaves", "./test/e2e"), nil},
+	{data, "changes", "100 changes of listeners, routes, clusters and endpoints under 200 connections", "no failed request", test("HundredChanges", "./test/e2e"), nil},
+	{data, "D2", "reset in the middle of a body", "never a clean end; retried only if idempotent and unanswered", test("TruncatedResponse|ResetBeforeTheResponse", "./pkg/proxy"), nil},
+	{data, "D3", "upstream half-closes", "the whole response, the connection is not used again", test("HalfCloseBehind", "./pkg/proxy"), nil},
+	{data, "D5", "200 slow upstream readers and 200 slow client readers of 100 MB", "≤ 200 × 2 × 64 KiB × 1.5 more memory; others are served", test("SlowReaders", "./pkg/proxy ./test/e2e"), nil},
+	{data, "grpc-stall", "readers of gRPC streams stall, of both directions", "senders are held up, memory is bounded, others are served, everything arrives afterwards", test("StalledReadersOfStreams", "./test/e2e"), nil},
+	{data, "D6", "slowloris, slow bodies, slow reading", "timers end them; others are served", test("SlowClients|Trickling", "./pkg/proxy ./test/e2e ./test/attack"), nil},
+	{data, "floods", "every flood of HTTP/2 and HPACK, cleartext and TLS, against the process", "ENHANCE_YOUR_CALM, counted, < 16 MiB more memory, no failed request of others", test("HTTP2Floods|CVE202627141|UpstreamsThatFlood", "./test/attack"), nil},
+	{data, "stalls", "slow beginnings, blocks, bodies and readers of HTTP/2, over TLS and PROXY too", "ended in time, memory given back, others are served", test("SlowBeginnings|TricklesIn|SlowBodyOf|StalledReaders|StayShut", "./test/attack"), nil},
+	{data, "bridging", "requests and responses of HTTP/2 that would be others in HTTP/1.1; protocols that were not agreed on", "the stream ends, the connection goes on, nothing gets through", test("OfHTTP2Becomes|SpeaksWhat", "./test/attack"), nil},
+	{data, "D4", "clients and upstreams of HTTP/2 that are gone without a word (`connection_keepalive`)", "found out by PING; what waits is asked elsewhere", test("KeepAlivePING", "./test/attack"), nil},
+	{data, "D7", "requests split at every byte", "the same as unsplit", test("SplitAtEveryByte", "./pkg/proxy"), nil},
+	{data, "D8", "an upstream of HTTP/2 with GOAWAY, MAX_CONCURRENT_STREAMS of 0 and 1, settings that change, floods", "streams above the last go elsewhere, others complete; no failed request", test("TestD8|UpstreamsThatFlood", "./test/attack"), nil},
+	{data, "D10", "1 000 clients of a sidecar with 256 descriptors", "accepting pauses, < 10 % of a core; descriptors stay for admin, upstreams and xDS; recovers in < 1 s", test("Descriptors", "./pkg/reactor ./test/e2e ./cmd/sidecar"), nil},
+	{data, "D12", "one hostile connection of HTTP/2 after the other beside clients that behave", "no failed request; p99 shown, no condition", test("TestD12", "./test/attack"), nil},
+	{data, "D13", "panics in a filter's callbacks", "each ends its connection only and is counted; the 10th in 60 s fails readiness", test("PanicEnds|TenthPanic|TenPanics|PanicsOfReal", "./pkg/proxy ./pkg/admin"), nil},
+	{data, "drain-h2", "SIGTERM with clients of HTTP/2, cleartext and TLS", "GOAWAY in two steps; every stream sent before the second is answered", test("ADrainTakesTwo", "./test/attack"), nil},
+	{data, "D21", "upgrade smuggling and CONNECT abuse over HTTP/1.1 and HTTP/2, from clients and upstreams", "no tunnel but an enabled one that the upstream agreed to; nothing ahead of that", test("CVE202423326|CVE20262833|CVE202564763|H2c|BytesOfATunnel|CONNECT|UpstreamOfHTTP2CannotSwitch|BudgetOfResets", "./test/attack"), nil},
+	{data, "D16", "mutual TLS: certificates of 12 s renewed under load, a root rolled over, the control plane killed; bad certificates (`OUTRIGGER_ROTATIONS=75` for 5 min)", "no failed request, new handshakes use the new certificate; each bad one refused with its reason in the log and a metric", test("MutualTLSRotates|BadCertificates|NotWhoItShouldBe", "./test/e2e"), nil},
+	{data, "mutual-tls", "plaintext into a strict listener, a permissive policy that ends, instances without an identity, also beside others that have one; gRPC over mutual TLS", "refused, counted, closed; all of grpc-go's cases", test("SpeakMutualTLS|PermissiveEnds|StrictMakes|DrawsNothingInTheClear|GRPCInteropOverMutualTLS", "./test/e2e"), nil},
+	{data, "D23", "interception in network namespaces, by nftables and iptables (root): ORIGINAL_DST to self, loopback, metadata, IPv6; excluded ports and users; rules removed", "no connection comes back to the sidecar; link-local and metadata addresses end; exclusions are exact; no rule is left behind", test("NeverComesToTheSidecar|NeverToForbiddenPlaces|ArriveAtTheSidecar|OnlyTheDestinations|RemoveLeavesNoRule", "./test/e2e/intercept"), nil},
+	{data, "protocols", "an intercepted application that knows names only: HTTP, gRPC, WebSocket, a server that speaks first, TLS passed through", "each comes to its destination, and nothing else does", test("EveryProtocolOfAnIntercepted", "./test/e2e/intercept"), nil},
+	{data, "routes", "GRPCRoute, TCPRoute and TLSRoute through two sidecars: methods, weights, both sides first, half-close, server names", "each goes where its route says", test("MethodsOfGRPC|GoThroughBothSidecars|SplitByWeight|ByServerNameUnopened", "./test/e2e"), nil},
+	{data, "D19", "100 changes a second of listeners, routes, clusters, endpoints", "no failed request; in service after ≤ 500 ms (p99, shown and no condition); memory back within 5 %", test("ConfigurationChangesUnderLoad|AStormOfChanges", "./pkg/proxy ./test/e2e"), nil},
+
+	{control, "C1", "a sidecar starts without a control plane", "serves the last good configuration; without one it is not ready", test("RestartsWithoutControlPlane|NotReadyBefore", "./test/e2e"), nil},
+	{control, "C2", "the control plane is killed under load and returns; an application dies meanwhile (`OUTRIGGER_AWAY=1h` for longer)", "no failed request, endpoints unchanged, the dead one ejected, `connected_state` 0 then 1, all catch up", test("SurvivesTheDeath|ControlPlaneIsAway", "./pkg/xds/client ./test/e2e"), nil},
+	{control, "C4", "hostile configuration: unknown, dangling, empty, duplicate, cyclic, undecodable, oversized; state of the world and delta", "refused by name and field, the last good stays, the good part goes on; memory bounded; no failed request", test("BadResource|Dangling|Oversized|HostileManagement", "./pkg/xds/client ./test/e2e"), nil},
+	{control, "C5", "a client that refuses in a loop", "slowed down on both sides", test("AnsweredInALoop|RefusesEverything", "./pkg/xds/client ./test/e2e"), nil},
+	{control, "C7", "kill -9 and power failure before every write, sync, truncation and rename; torn and garbled tails; full and read-only disks (`OUTRIGGER_STORE_STEPS=500` for more)", "no acknowledged write is lost, every restart boots; reads go on, writes 507 or 503", test("EveryFileOperation|KilledProcess|KilledControlPlane|FullDisk|FullFolder|ReadOnlyDisk|Damaged|Corrupt|CannotBeWritten", "./pkg/controlplane/store ./test/e2e"), nil},
+	{control, "bad-input", "broken objects and files, busy ports, a full or read-only lake, bad requests, a corrupt store", "a clear error that names the place; nothing crashes, nothing accepted is lost", test("BadObjects|BadFile|BusyPort|FullOrReadOnlyLake|BadRequests|Corrupt", "./test/e2e"), nil},
+	{control, "fleet", "1 000 services × 10 instances, 200 sidecars, one endpoint change", "at all of them in under 200 ms, marshalled once", test("ReachesTheWholeFleet", "./pkg/controlplane"), nil},
+
+	{measures, "quickstart", "all that the quickstart claims", "every line seen", "go run ./examples/quickstart -for 30s", regexp.MustCompile(`(all \d+ things were seen)`)},
+	{measures, "alloc", "allocations per request in steady state", "0", test("(?i)alloc", "./pkg/codec/... ./pkg/proxy ./pkg/lb ./pkg/breaker ./pkg/trace ./pkg/record ./pkg/filter/..."), nil},
+}

@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package e2e_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
+)
+
+func TestMain(m *testing.M) { os.Exit(mesh.Main(m)) }

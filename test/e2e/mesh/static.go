@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mesh
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// StaticOptions say what a sidecar with a bootstrap file is like.
+type StaticOptions struct {
+	Upstream string // address that every request goes to
+	// Manager is further lines for the connection manager, each indented by ten
+	// spaces.
+	Manager string
+	// Files is the limit on open files, soft and hard; 0 leaves the test's own.
+	Files int
+}
+
+// StartStatic starts a sidecar with a bootstrap file and without any control
+// plane, and waits until it is ready. Inbound is its one listener.
+func StartStatic(t testing.TB, dir string, o StaticOptions) *Sidecar {
+	t.Helper()
+	s := &Sidecar{ID: "static", Inbound: FreeAddress(t), Admin: FreeAddress(t), Data: filepath.Join(dir, "static")}
+	file := s.Data + ".yaml"
+	if err := os.WriteFile(file, []byte(bootstrap(t, s, o)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
+	s.argv = limited(s.argv, o.Files)
+	s.start(t)
+	s.AwaitReady()
+	return s
+}
+
+// limited is a command line that runs with a limit on open files; 0: none.
+func limited(argv []string, files int) []string {
+	if files == 0 {
+		return argv
+	}
+	return append([]string{"/bin/sh", "-c", fmt.Sprintf(`ulimit -n %d; exec "$@"`, files), "sh"}, argv...)
+}
+
+// StartDynamic starts a sidecar with a bootstrap file that names nothing but a
+// management server, as node "dynamic", without waiting for it. The API type is
+// GRPC or DELTA_GRPC.
+func StartDynamic(t testing.TB, dir, xds, apiType string) *Sidecar {
+	t.Helper()
+	s := &Sidecar{ID: "dynamic", Admin: FreeAddress(t), Data: filepath.Join(dir, "dynamic")}
+	file := s.Data + ".yaml"
+	text := fmt.Sprintf(`node: {id: dynamic, cluster: dynamic}
+admin: {address: %s}
+dynamic_resources:
+  ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
+  cds_config: {resource_api_version: V3, ads: {}}
+  lds_config: {resource_api_version: V3, ads: {}}
+static_resources:
+  clusters:
+  - name: xds
+    connect_timeout: 1s
+    http2_protocol_options: {}
+    load_assignment:
+      cluster_name: xds
+      endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
+`, socketAddress(t, s.Admin), apiType, socketAddress(t, xds))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
+	s.start(t)
+	return s
+}
+
+func bootstrap(t testing.TB, s *Sidecar, o StaticOptions) string {
+	t.Helper()
+	return fmt.Sprintf(`node: {id: static, cluster: static}
+admin: {address: %s}
+static_resources:
+  listeners:
+  - name: in
+    address: %s
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+%s          route_config:
+            name: all
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [{match: {prefix: /}, route: {cluster: app, timeout: 0s}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+  clusters:
+  - name: app
+    type: STATIC
+    connect_timeout: 1s
+    load_assignment:
+      cluster_name: app
+      endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
+`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), o.Manager, socketAddress(t, o.Upstream))
+}
+
+func socketAddress(t testing.TB, address string) string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("{socket_address: {address: %s, port_value: %s}}", host, port)
+}
+
+// StartFile starts a sidecar with the text of a bootstrap, which has admin as its
+// admin address, and waits until it is ready.
+func StartFile(t testing.TB, dir, text, admin string) *Sidecar {
+	t.Helper()
+	s := &Sidecar{ID: "file", Admin: admin, Data: filepath.Join(dir, "file")}
+	file := s.Data + ".yaml"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
+	s.start(t)
+	s.AwaitReady()
+	return s
+}
+
+// StartEnvoy is StartFile for the real Envoy, which is installed if it is not
+// there yet.
+func StartEnvoy(t testing.TB, dir, text, admin string) *Process {
+	t.Helper()
+	const script = "../peers/envoy"
+	if out, err := exec.Command(script, "install").CombinedOutput(); err != nil {
+		t.Fatalf("install envoy: %v: %s", err, out)
+	}
+	path, err := exec.Command(script, "path").Output()
+	if err != nil {
+		t.Fatalf("path of envoy: %v", err)
+	}
+	file := filepath.Join(dir, "envoy.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := Start(t, "envoy", filepath.Join(dir, "envoy.log"), nil, strings.TrimSpace(string(path)),
+		"-c", file, "--disable-hot-restart", "--concurrency", "1", "-l", "warn", "--file-flush-interval-msec", "20")
+	p.Await(startLimit, "envoy to be ready", func() error {
+		_, err := Get("http://" + admin + "/ready")
+		return err
+	})
+	return p
+}

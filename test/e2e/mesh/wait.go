@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mesh
+
+import (
+	"errors"
+	"testing"
+	"time"
+)
+
+// pollEvery is short: what is measured by polling is measured to this.
+const pollEvery = 5 * time.Millisecond
+
+// errFinal ends a poll before its limit.
+var errFinal = errors.New("no use waiting")
+
+// Poll calls check until it gives nil or the limit is over, and returns its last
+// error.
+func Poll(limit time.Duration, check func() error) error {
+	end := time.Now().Add(limit)
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		err := check()
+		if err == nil || errors.Is(err, errFinal) || time.Now().After(end) {
+			return err
+		}
+		<-ticker.C
+	}
+}
+
+// Await polls until check gives nil and returns how long that took. The test
+// ends if it takes longer than the limit.
+func Await(t testing.TB, limit time.Duration, what string, check func() error) time.Duration {
+	t.Helper()
+	began := time.Now()
+	if err := Poll(limit, check); err != nil {
+		t.Fatalf("waited %v for: %s: %v", limit, what, err)
+	}
+	return time.Since(began)
+}
+
+// Pass lets time pass: for measures over a time, never to wait for an event.
+func Pass(d time.Duration) { <-time.After(d) }

@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package interop
+
+import (
+	"os"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
+)
+
+func TestMain(m *testing.M) { os.Exit(mesh.Main(m)) }
+
+func needPeers(t *testing.T) {
+	t.Helper()
+	if os.Getenv("OUTRIGGER_PEERS") == "" {
+		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
+	}
+}
