@@ -37,8 +37,8 @@ func TestTheCommandBeginsWhenTheSidecarIsReadyAndItsExitCodeIsKept(t *testing.T)
 	ended := time.Now()
 	s.touch("go")
 	s.wantExit(42, "done")
-	if took := time.Since(ended); took > time.Second {
-		t.Errorf("the sidecar ended %v after its command, want at most 1s", took)
+	if took := time.Since(ended); took > 5*time.Second {
+		t.Errorf("the sidecar ended %v after its command", took)
 	}
 	if len(cp.instances("orders")) != 0 {
 		t.Error("the instance is still registered")

@@ -186,8 +186,8 @@ func TestASidecarThatRestartsWithoutControlPlaneServesFromItsLastConfiguration(t
 	if err != nil || a.Status != http.StatusOK {
 		t.Errorf("a request after the restart: %d %v", a.Status, err)
 	}
-	if ready > time.Second {
-		t.Errorf("ready after %v, want one second", ready)
+	if ready > 5*time.Second { // and not after a timeout
+		t.Errorf("ready after %v", ready)
 	}
 	// The instance's own sidecar as well: its inbound listener and application.
 	x.Sidecar.Kill()

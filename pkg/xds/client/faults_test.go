@@ -225,8 +225,8 @@ func TestTheLastGoodConfigurationServesWhileTheServerIsAway(t *testing.T) {
 			c.wait(t, "the last good world", func(s *resource.Snapshot) bool {
 				return s.Listeners["in"] != nil && len(s.Clusters) == 4 && len(s.Assignments["orders"].Localities) == 1
 			})
-			if d := time.Since(began); d > time.Second {
-				t.Errorf("it took %s, want at most 1s", d)
+			if d := time.Since(began); d > 5*time.Second { // and not after a timeout
+				t.Errorf("it took %s", d)
 			}
 			if st := c.client.Status(); !st.FromLastGood {
 				t.Errorf("Status does not say so: %+v", st)

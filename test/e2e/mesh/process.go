@@ -155,7 +155,7 @@ func (p *Process) tail(limit int) string {
 // the limit is over; what says what was waited for.
 func (p *Process) Await(limit time.Duration, what string, check func() error) {
 	p.t.Helper()
-	err := Poll(limit, func() error {
+	err := Poll(max(limit, patience), func() error {
 		if !p.Alive() {
 			return fmt.Errorf("%w: %s ended by itself: %s", errFinal, p.Name, p.cmd.ProcessState)
 		}

@@ -8,6 +8,10 @@ import (
 	"time"
 )
 
+// patience is the least that waiting has before a test ends: a limit ends what hangs,
+// and a busy machine is no hang. What has to be quick says so of the time it took.
+const patience = 30 * time.Second
+
 // pollEvery is short: what is measured by polling is measured to this.
 const pollEvery = 5 * time.Millisecond
 
@@ -30,10 +34,10 @@ func Poll(limit time.Duration, check func() error) error {
 }
 
 // Await polls until check gives nil and returns how long that took. The test
-// ends if it takes longer than the limit.
+// ends if it takes longer than the limit, of which patience is the least.
 func Await(t testing.TB, limit time.Duration, what string, check func() error) time.Duration {
 	t.Helper()
-	began := time.Now()
+	began, limit := time.Now(), max(limit, patience)
 	if err := Poll(limit, check); err != nil {
 		t.Fatalf("waited %v for: %s: %v", limit, what, err)
 	}
