@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
@@ -47,7 +48,7 @@ type Plan struct {
 	verbose                       bool
 	random, clientForced, overall uint32 // parts of a million
 	randomRatio                   uint64 // threshold of TraceIDRatio
-	formats                       []propagator
+	formats                       []format
 	service, node                 string
 	maxPathTag                    int
 	tags                          []resource.TracingTag
@@ -57,6 +58,12 @@ type Plan struct {
 
 	mu   sync.Mutex // guards span
 	span Span       // scratch of Consume
+}
+
+// format is a propagator as a plan uses it.
+type format struct {
+	propagator
+	echo bool // written only in place of what came
 }
 
 // Compile makes a plan. All errors of the resource are collected; each names its
@@ -119,7 +126,7 @@ func (p *Plan) compileProvider(t *resource.Tracer, o Options) error {
 			errs = append(errs, fmt.Errorf("tracing.provider.propagation[%d]: unknown format %q (known: tracecontext, b3, b3multi)", i, name))
 			continue
 		}
-		p.formats = append(p.formats, f)
+		p.formats = append(p.formats, format{f, slices.Contains(t.Echo, name)})
 	}
 	for i, e := range t.Exporters {
 		if o.Exporter == nil {
@@ -182,7 +189,9 @@ func (p *Plan) Start(h *codec.RequestHead, t *record.Trace, rnd rand.Source, int
 	}
 	p.decide(h, t, from.decision, internal)
 	for i := range p.formats {
-		p.formats[i].inject(h, t, from.flags)
+		if f := &p.formats[i]; !f.echo || h.HasKnown(f.header) {
+			f.inject(h, t, from.flags)
+		}
 	}
 	if !from.w3c && len(p.formats) > 0 {
 		// It speaks of another trace than the one that goes on.

@@ -10,15 +10,16 @@ import (
 // propagator reads and writes one format of trace context.
 type propagator struct {
 	name    string
+	header  codec.Name // which is there wherever the format is used with ids
 	extract func(h *codec.RequestHead) parent
 	inject  func(h *codec.RequestHead, t *record.Trace, flags byte)
 }
 
 // propagators are the formats by the names that configuration uses.
 var propagators = []propagator{
-	{"tracecontext", extractW3C, injectW3C},
-	{"b3", extractB3, injectB3},
-	{"b3multi", extractB3Multi, injectB3Multi},
+	{"tracecontext", codec.NameTraceparent, extractW3C, injectW3C},
+	{"b3", codec.NameB3, extractB3, injectB3},
+	{"b3multi", codec.NameXB3TraceID, extractB3Multi, injectB3Multi},
 }
 
 // decision is what a caller said about sampling.

@@ -176,6 +176,32 @@ func TestEveryConfiguredFormatIsInjected(t *testing.T) {
 	}
 }
 
+// TestAFormatThatEchoesIsWrittenWhereItCame: what came must not go on stale, and what
+// did not come is not added.
+func TestAFormatThatEchoesIsWrittenWhereItCame(t *testing.T) {
+	r := tracing("b3", "b3multi")
+	r.Provider.Echo = []string{"b3"}
+	p := mustCompile(t, r, Options{Direction: resource.Outbound})
+	var tr record.Trace
+	h := head()
+	p.Start(h, &tr, source(), false)
+	span := hex.EncodeToString(tr.SpanID[:])
+	if got := values(h, "b3"); got != nil {
+		t.Errorf("b3: got %q, want none", got)
+	}
+	if got := one(t, h, "x-b3-spanid"); got != span {
+		t.Errorf("x-b3-spanid: got %s, want %s", got, span)
+	}
+	for _, came := range []string{traceA + "-" + spanA + "-1", "0", "no context"} {
+		h = head("b3: " + came)
+		p.Start(h, &tr, source(), false)
+		trace, span := hex.EncodeToString(tr.TraceID[:]), hex.EncodeToString(tr.SpanID[:])
+		if got := one(t, h, "b3"); !strings.HasPrefix(got, trace+"-"+span) {
+			t.Errorf("after %q: got %s, want the new span", came, got)
+		}
+	}
+}
+
 func TestWithoutAProviderHeadersPassUntouched(t *testing.T) {
 	p := mustCompile(t, &resource.Tracing{OverallSampling: all(million)}, Options{})
 	in := []string{"traceparent: 00-" + traceA + "-" + spanA + "-01", "tracestate: x=1", "b3: 0", "x-request-id: " + uuid4}

@@ -220,6 +220,27 @@ func TestListenerSettingsAreRead(t *testing.T) {
 	}
 }
 
+// TestEnvoysZipkinTracerIsRead: its formats are those that Envoy writes.
+func TestEnvoysZipkinTracerIsRead(t *testing.T) {
+	for option, propagation := range map[string][]string{
+		"USE_B3": {"b3", "b3multi"}, "USE_B3_WITH_W3C_PROPAGATION": {"b3", "b3multi", "tracecontext"},
+	} {
+		l := must[resource.Listener](t, decode.Listener, hcmHead+rds+routerTail+`
+      tracing:
+        provider:
+          name: zipkin
+          typed_config: {"@type": type.googleapis.com/envoy.config.trace.v3.ZipkinConfig, collector_cluster: z, collector_endpoint: /api/v2/spans, collector_endpoint_version: HTTP_JSON, trace_context_option: `+option+`}
+`)
+		p := l.FilterChains[0].HTTP.Tracing.Provider
+		if !reflect.DeepEqual(p.Propagation, propagation) || !reflect.DeepEqual(p.Echo, []string{"b3"}) {
+			t.Errorf("%s: got %v, of which %v echo", option, p.Propagation, p.Echo)
+		}
+		if e := p.Exporters; len(e) != 1 || e[0].ZipkinCluster != "z" || e[0].ZipkinPath != "/api/v2/spans" || !p.SharedSpan {
+			t.Errorf("%s: got %+v", option, p)
+		}
+	}
+}
+
 func TestRouteSettingsAreRead(t *testing.T) {
 	rc := must[resource.RouteConfig](t, decode.Route, `
 name: r

@@ -115,7 +115,7 @@ func (j *job) tracer(m *tracev3.Tracing_Http, p *place) *resource.Tracer {
 func (j *job) zipkin(m *tracev3.ZipkinConfig, p *place) *resource.Tracer {
 	t := &resource.Tracer{
 		TraceID128: m.GetTraceId_128Bit(), SharedSpan: boolOr(m.GetSharedSpanContext(), true),
-		Propagation: []string{"b3", "b3multi"},
+		Propagation: []string{"b3", "b3multi"}, Echo: []string{"b3"}, // as Envoy, which writes b3multi
 		Exporters: []resource.TraceExporter{{
 			ZipkinCluster: m.GetCollectorCluster(), ZipkinPath: m.GetCollectorEndpoint(), ZipkinHost: m.GetCollectorHostname(),
 		}},

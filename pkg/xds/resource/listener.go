@@ -331,6 +331,7 @@ type TracingTag struct {
 type Tracer struct {
 	ServiceName string
 	Propagation []string // "tracecontext", "b3", "b3multi"; extraction order; all are injected
+	Echo        []string // of these, injected only in place of what the request came with
 	TraceID128  bool
 	SharedSpan  bool
 	Exporters   []TraceExporter
