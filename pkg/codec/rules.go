@@ -169,6 +169,17 @@ func IndexControl(b []byte, from int) int {
 		}
 		i++
 	}
+	if i == len(b) {
+		return i
+	}
+	if len(b) >= 8 { // the last eight, of which the first were looked at
+		w := binary.LittleEndian.Uint64(b[len(b)-8:])
+		del := w ^ 0x7f*ones
+		m := ((w-0x20*ones)&^w | (del-ones)&^del) & highs
+		if m>>(8*(8-len(b)+i)) == 0 {
+			return len(b)
+		}
+	}
 	for i < len(b) && classes[b[i]]&classValue != 0 {
 		i++
 	}

@@ -66,6 +66,16 @@ func buildPairs() (t [256]uint16) {
 // putHex writes src as lower-case hex to the front of dst.
 func putHex(dst, src []byte) {
 	dst = dst[:2*len(src)]
+	for len(src) >= 4 && len(dst) >= 8 {
+		// Eight digits at a time: a byte for each nibble, then 39 more for a letter.
+		x := uint64(binary.BigEndian.Uint32(src))
+		x = (x | x<<16) & 0x0000ffff0000ffff
+		x = (x | x<<8) & 0x00ff00ff00ff00ff
+		x = (x | x<<4) & 0x0f0f0f0f0f0f0f0f
+		letters := (x + 0x0606060606060606) >> 4 & 0x0101010101010101
+		binary.BigEndian.PutUint64(dst, x+0x3030303030303030+letters*('a'-'0'-10))
+		src, dst = src[4:], dst[8:]
+	}
 	for len(src) > 0 && len(dst) >= 2 {
 		binary.LittleEndian.PutUint16(dst, hexPairs[src[0]])
 		src, dst = src[1:], dst[2:]
