@@ -36,6 +36,7 @@ type loader struct {
 type CertificateInfo struct {
 	CA       bool   // of a trusted authority
 	Source   string // file, "secret NAME" or "inline"
+	Name     string // in stats: of the secret, else the file, else by its content
 	Identity        // of the certificate
 	X509     *x509.Certificate
 }
@@ -75,6 +76,19 @@ func sourceOf(d *resource.DataSource, secret string) string {
 		return "secret " + secret
 	}
 	return "inline"
+}
+
+// nameOf is what Envoy calls a certificate in stats. It has one name for all files, by
+// which they could not be told apart: they are called by their paths here.
+func nameOf(d *resource.DataSource, secret, unnamed string) string {
+	switch {
+	case secret != "":
+		return secret
+	case d.File != "":
+		return d.File
+	}
+	sum := sha256.Sum256(d.Inline)
+	return fmt.Sprintf("%s_%x", unnamed, sum[:4])
 }
 
 // certificates loads all of a context, in order: its own, then those of SDS.
@@ -124,7 +138,9 @@ func (l *loader) certificate(r *resource.TLSCertificate, secret string) (*tls.Ce
 	if err != nil {
 		return nil, err
 	}
-	l.certs = append(l.certs, CertificateInfo{Source: sourceOf(&r.Chain, secret), Identity: *id, X509: t.Leaf})
+	l.certs = append(l.certs, CertificateInfo{
+		Source: sourceOf(&r.Chain, secret), Name: nameOf(&r.Chain, secret, "unnamed_cert"), Identity: *id, X509: t.Leaf,
+	})
 	return t, nil
 }
 
@@ -171,9 +187,10 @@ func (l *loader) authorities(d *resource.DataSource, secret string) ([]*x509.Cer
 	if err != nil {
 		return nil, err
 	}
+	name := nameOf(d, secret, "unnamed_ca_cert")
 	for _, c := range list {
 		sum := sha256.Sum256(c.Raw)
-		l.certs = append(l.certs, CertificateInfo{CA: true, Source: sourceOf(d, secret), X509: c, Identity: Identity{
+		l.certs = append(l.certs, CertificateInfo{CA: true, Source: sourceOf(d, secret), Name: name, X509: c, Identity: Identity{
 			Subject: c.Subject.String(), Issuer: c.Issuer.String(), Serial: c.SerialNumber.Text(16),
 			Fingerprint: fmt.Sprintf("%x", sum), NotBefore: c.NotBefore, NotAfter: c.NotAfter,
 		}})

@@ -204,21 +204,37 @@ func (p *Proxy) CertificateSets() [][]mtls.CertificateInfo {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out [][]mtls.CertificateInfo
+	p.eachCertificates(
+		func(_ *listener, set []mtls.CertificateInfo) { out = append(out, set) },
+		func(_ *cluster, _ *clusterSpec, set []mtls.CertificateInfo) { out = append(out, set) },
+	)
+	return out
+}
+
+// eachCertificates calls back with the certificates of each context in use, by listener
+// or cluster in the order of their names. A cluster that is no longer configured uses
+// none, though routes may still name it. It holds p.mu.
+func (p *Proxy) eachCertificates(down func(*listener, []mtls.CertificateInfo), up func(*cluster, *clusterSpec, []mtls.CertificateInfo)) {
 	for _, name := range slices.Sorted(maps.Keys(p.listeners)) {
-		for _, ch := range p.listeners[name].config.Load().all() {
+		l := p.listeners[name]
+		for _, ch := range l.config.Load().all() {
 			if s := ch.tls.Load(); s != nil && s.context != nil {
-				out = append(out, s.context.Certificates())
+				down(l, s.context.Certificates())
 			}
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.slots)) {
-		for _, s := range p.slots[name].transports() {
-			if s.context != nil {
-				out = append(out, s.context.Certificates())
+		c := p.slots[name]
+		spec := c.spec.Load()
+		if spec == nil {
+			continue
+		}
+		for _, t := range c.transports() {
+			if t.context != nil {
+				up(c, spec, t.context.Certificates())
 			}
 		}
 	}
-	return out
 }
 
 // mixedChains reports whether a listener has chains with TLS and chains without.

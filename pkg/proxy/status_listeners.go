@@ -122,14 +122,10 @@ func (p *Proxy) listenerSamples(s *sampler) {
 		if l.drains.Load() {
 			draining++
 		}
-		name := l.config.Load().res.StatPrefix
-		if name == "" {
-			if len(l.open) == 0 {
-				continue
-			}
-			name = addressStatus(l.open[0].set.Addr()).text
+		name, ok := l.statName()
+		if !ok {
+			continue
 		}
-		name = statName(name)
 		s.in(metrics.NewScope("listener."+name, "listener", metrics.Tag{Name: "envoy_listener_address", Value: name}))
 		total, active := l.connections()
 		s.add("downstream_cx_total", "Connections accepted.", counter, total)
@@ -145,6 +141,18 @@ func (p *Proxy) listenerSamples(s *sampler) {
 	s.add("listener_manager.total_listeners_draining", "Listeners that take leave of their connections.", gauge, draining)
 	s.add("listener_manager.workers_started", "1 once the workers run.", gauge, 1)
 	s.add("outrigger.listeners_failed", "Listeners that could not be opened or updated.", gauge, uint64(len(p.failed)))
+}
+
+// statName is what stats call the listener; false where it has no name and is not
+// open. Under p.mu.
+func (l *listener) statName() (name string, ok bool) {
+	if prefix := l.config.Load().res.StatPrefix; prefix != "" {
+		return statName(prefix), true
+	}
+	if len(l.open) == 0 {
+		return "", false
+	}
+	return statName(addressStatus(l.open[0].set.Addr()).text), true
 }
 
 // connections are the accepted and the open ones, read at one time as far as can

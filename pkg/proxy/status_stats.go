@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 	"strings"
@@ -80,12 +81,13 @@ func (s *sampler) manager(m *managerTotals) {
 	s.in(nil)
 }
 
+// statName is what stats call the cluster.
+func (c *cluster) statName(spec *clusterSpec) string {
+	return statName(cmp.Or(spec.res.AltStatName, c.name))
+}
+
 func (s *sampler) cluster(c *clusterTotals) {
-	name := c.c.name
-	if alt := c.spec.res.AltStatName; alt != "" {
-		name = alt
-	}
-	name = statName(name)
+	name := c.c.statName(c.spec)
 	tag := metrics.Tag{Name: "envoy_cluster_name", Value: name}
 	scope := metrics.NewScope("cluster."+name, "cluster", tag)
 	own := metrics.NewScope("outrigger.cluster."+name, "outrigger.cluster", tag)

@@ -18,7 +18,7 @@ import (
 
 // TestCertificatesInFilesRotateBySwappedLinks: secrets come from a file (SDS), certificate,
 // key and OCSP staple from others; all are mounted as Kubernetes does, by links that
-// are swapped. What is served, /certs and the days left follow, and no handshake fails.
+// are swapped. What is served, /certs and the stats follow, and no handshake fails.
 func TestCertificatesInFilesRotateBySwappedLinks(t *testing.T) {
 	dir := t.TempDir()
 	write := func(path, text string) {
@@ -83,6 +83,7 @@ static_resources:
   clusters:
   - {name: c, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}
 `, detailsAddress(admin), detailsAddress(listen), dir, detailsAddress(upstream)), admin)
+	var expires int64 // Unix time, of what was served last
 	served := func() (string, error) {
 		c, err := tls.DialWithDialer(&net.Dialer{Timeout: routeLimit}, "tcp", listen, &tls.Config{ServerName: "x", InsecureSkipVerify: true}) //nolint:gosec // the names are looked at
 		if err != nil {
@@ -90,6 +91,7 @@ static_resources:
 		}
 		defer c.Close() //nolint:errcheck // nothing is under way
 		st := c.ConnectionState()
+		expires = st.PeerCertificates[0].NotAfter.Unix()
 		return st.PeerCertificates[0].Subject.CommonName + " with " + string(st.OCSPResponse), nil
 	}
 	await := func(version string) {
@@ -111,6 +113,10 @@ static_resources:
 		body, err := mesh.Get("http://" + admin + "/stats")
 		if err != nil || !strings.Contains(body, "server.days_until_first_cert_expiring: 0\n") {
 			t.Errorf("the certificate is good for an hour: %v", err)
+		}
+		stat := fmt.Sprintf("listener.%s.ssl.certificate.web.expiration_unix_time_seconds: %d\n", strings.ReplaceAll(listen, ":", "_"), expires)
+		if !strings.Contains(body, stat) {
+			t.Errorf("/stats has no %s", stat)
 		}
 	}
 }
