@@ -124,6 +124,13 @@ func (d *plane) samples() []metrics.Sample {
 	add(metrics.KindCounter, "control_plane.rejected", "responses refused (NACK)", nacks)
 	add(metrics.KindCounter, "control_plane.oversized", "responses larger than --xds-max-response-bytes, not taken", oversized)
 	add(metrics.KindGauge, "control_plane.snapshot", "version of the configuration published last", st.Snapshot)
+	for i := range st.Extensions {
+		x := &st.Extensions[i]
+		prefix := "extension_config_discovery.http_filter." + x.Name + "."
+		add(metrics.KindCounter, prefix+"config_reload", "Configurations of the filter that came, changed or went by ECDS.", x.Reloads)
+		add(metrics.KindCounter, prefix+"config_fail", "Configurations of the filter that were refused, or did not come in time.", x.Failures)
+		add(metrics.KindCounter, prefix+"config_conflict", "Configurations of the filter that a listener could not use, by their type.", x.Conflicts)
+	}
 	out = append(out, d.certificateSamples()...)
 	var sent, dropped uint64
 	for _, s := range d.spans.Stats() {

@@ -26,6 +26,8 @@ type assembler struct {
 	merged map[string]*mergedRoute
 	// listening are listeners with their filters of ECDS.
 	listening map[string]*mergedListener
+	// extensions counts what becomes of configurations of ECDS.
+	extensions extensionCounts
 	// empty are the assignments of clusters whose endpoints never came.
 	empty map[string]*resource.Assignment
 
@@ -48,6 +50,7 @@ type need struct {
 type wait struct {
 	since time.Time
 	limit time.Duration
+	over  bool // the time was up
 	mark  uint64
 }
 
@@ -62,7 +65,7 @@ type mergedRoute struct {
 func newAssembler(s *store) *assembler {
 	a := &assembler{
 		store: s, waits: map[need]wait{}, gone: map[need]time.Time{},
-		merged: map[string]*mergedRoute{}, listening: map[string]*mergedListener{}, empty: map[string]*resource.Assignment{},
+		merged: map[string]*mergedRoute{}, listening: map[string]*mergedListener{}, empty: map[string]*resource.Assignment{}, extensions: extensionCounts{},
 	}
 	for k := range a.active {
 		a.active[k] = map[string]*entry{}
@@ -148,16 +151,17 @@ func (a *assembler) missing(n need, limit time.Duration) bool {
 		w = wait{since: a.now, limit: limit}
 	}
 	w.mark = a.mark
-	a.waits[n] = w
-	if w.limit <= 0 {
-		return true
-	}
 	end := w.since.Add(w.limit)
-	if !a.now.Before(end) {
-		return false
+	over := w.limit > 0 && !a.now.Before(end)
+	if over && !w.over {
+		a.extensions.timedOut(n)
 	}
-	a.deadline(end)
-	return true
+	w.over = over
+	a.waits[n] = w
+	if !over && w.limit > 0 {
+		a.deadline(end)
+	}
+	return !over
 }
 
 func (a *assembler) deadline(t time.Time) {

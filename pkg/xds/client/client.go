@@ -245,8 +245,15 @@ func (c *Client) handle(m message) {
 
 // update applies what a response changed.
 func (c *Client) update(u *Update, s *source, now time.Time) {
+	before := c.store.latest[decode.Extension]
+	if u.Kind == decode.Extension {
+		before = maps.Clone(before)
+	}
 	for _, name := range c.store.apply(u, s, now) {
 		c.log.Warn("a static resource keeps its name", "kind", u.Kind.String(), "name", name, "source", s.label())
+	}
+	if u.Kind == decode.Extension {
+		c.asm.extensions.update(u, before, c.store.latest[decode.Extension])
 	}
 	for _, r := range u.Rejected {
 		c.log.Warn("xds resource refused", "source", s.label(), "kind", u.Kind.String(), "name", r.Name, "reason", r.Reason)

@@ -51,16 +51,23 @@ func (a *assembler) withExtensions(name string, e *entry) *resource.Listener {
 		}
 		parts = append(parts, part)
 	}
-	if m := a.listening[name]; m != nil && m.base == e.res && slices.Equal(m.parts, parts) {
+	m := a.listening[name]
+	if m != nil && m.base == e.res && slices.Equal(m.parts, parts) {
 		return m.out
+	}
+	// What conflicted before still does, and was counted then.
+	conflict := func(filter string) {
+		if m == nil || m.base != e.res || !slices.Contains(m.parts, a.active[decode.Extension][filter].res) {
+			a.extensions.conflict(filter)
+		}
 	}
 	out := *e.res.Value.(*resource.Listener)
 	out.FilterChains = slices.Clone(out.FilterChains)
 	for i, c := range out.FilterChains {
-		out.FilterChains[i] = chainWith(c, byName)
+		out.FilterChains[i] = chainWith(c, byName, conflict)
 	}
 	if out.DefaultFilterChain != nil {
-		out.DefaultFilterChain = chainWith(out.DefaultFilterChain, byName)
+		out.DefaultFilterChain = chainWith(out.DefaultFilterChain, byName, conflict)
 	}
 	a.listening[name] = &mergedListener{base: e.res, parts: parts, out: &out}
 	return &out
@@ -68,8 +75,8 @@ func (a *assembler) withExtensions(name string, e *entry) *resource.Listener {
 
 // chainWith gives the discovered filters of a chain what has come for them, else their
 // default. A filter that has neither refuses every request: what it would have refused is
-// not known.
-func chainWith(c *resource.FilterChain, byName map[string]*resource.ExtensionConfig) *resource.FilterChain {
+// not known. conflict is told the filters that what has come is not for.
+func chainWith(c *resource.FilterChain, byName map[string]*resource.ExtensionConfig, conflict func(filter string)) *resource.FilterChain {
 	if c.HTTP == nil || !slices.ContainsFunc(c.HTTP.Filters, func(f resource.HTTPFilter) bool { return f.Discovery != nil }) {
 		return c
 	}
@@ -81,7 +88,11 @@ func chainWith(c *resource.FilterChain, byName map[string]*resource.ExtensionCon
 			continue
 		}
 		x := byName[f.Name]
-		if x == nil || !slices.Contains(f.Discovery.TypeURLs, x.TypeURL) {
+		if x != nil && !slices.Contains(f.Discovery.TypeURLs, x.TypeURL) {
+			conflict(f.Name)
+			x = nil
+		}
+		if x == nil {
 			x = f.Discovery.Default
 		}
 		if f.Missing = x == nil; !f.Missing {

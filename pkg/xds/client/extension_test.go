@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
 
+	"github.com/outrigger-mesh/outrigger/pkg/xds/client"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/xdstest"
 )
@@ -94,6 +95,18 @@ func says(word string) func(*resource.Snapshot) bool {
 	}
 }
 
+// counted checks the counts of the filter dyn, none of them where want is nil.
+func (c *consumer) counted(t *testing.T, want *client.ExtensionStatus) {
+	t.Helper()
+	got := c.client.Status().Extensions
+	if want == nil && len(got) == 0 {
+		return
+	}
+	if want == nil || len(got) != 1 || got[0] != *want {
+		t.Errorf("counts: got %+v, want %+v", got, want)
+	}
+}
+
 func TestFiltersComeByThemselvesInEveryModeOfDelivery(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
@@ -124,6 +137,7 @@ func TestFiltersComeByThemselvesInEveryModeOfDelivery(t *testing.T) {
 			}
 			set("v5", extensionConfig(t, filterOne, "fifth"))
 			c.wait(t, "what comes after two that were refused", says("fifth"))
+			c.counted(t, &client.ExtensionStatus{Name: "dyn", Reloads: 3, Failures: 2})
 			for _, s := range c.snapshots() {
 				if f := dynamic(s); f != nil && f.TypeURL == filterTwo {
 					t.Error("a refused configuration was in use")
@@ -148,6 +162,37 @@ func TestADefaultServesUntilTheFiltersConfigurationComes(t *testing.T) {
 	s.Set(t, nodeID, withExtension(t, "v3", "delta", l))
 	last := func(s *resource.Snapshot) bool { return s.Versions["ecds"] == "v3" && says("default")(s) }
 	c.wait(t, "the default again, as what had come was removed", last)
+	c.counted(t, &client.ExtensionStatus{Name: "dyn", Reloads: 2})
+}
+
+func TestAListenerThatTakesAnotherTypeOfFilterIsAConflict(t *testing.T) {
+	s := xdstest.Start(t, xdstest.Options{})
+	c := start(t, bootstrapFor(t, "delta", s), settings{})
+	one := discovering(t, "delta", &corev3.ExtensionConfigSource{})
+	two := discovering(t, "delta", &corev3.ExtensionConfigSource{TypeUrls: []string{filterTwo}, DefaultConfig: typedText(t, filterTwo, "default")})
+	is := func(url, word string) func(*resource.Snapshot) bool {
+		return func(s *resource.Snapshot) bool {
+			f := dynamic(s)
+			return f != nil && f.TypeURL == url && strings.Contains(fmt.Sprint(f.Config), `"`+word+`"`)
+		}
+	}
+	s.Set(t, nodeID, withExtension(t, "v1", "delta", one, extensionConfig(t, filterOne, "first")))
+	c.wait(t, "the filter", is(filterOne, "first"))
+	s.Set(t, nodeID, withExtension(t, "v2", "delta", two, extensionConfig(t, filterOne, "first")))
+	c.wait(t, "the default of the listener that takes another", is(filterTwo, "default"))
+	c.counted(t, &client.ExtensionStatus{Name: "dyn", Reloads: 1, Conflicts: 1})
+	s.Set(t, nodeID, withExtension(t, "v3", "delta", two, extensionConfig(t, filterTwo, "third")))
+	c.wait(t, "what it takes", is(filterTwo, "third"))
+	c.counted(t, &client.ExtensionStatus{Name: "dyn", Reloads: 2, Conflicts: 1})
+	// The second of two is published after the subscriptions have followed the first.
+	for version, port := range map[string]uint32{"v4": 9001, "v5": 9002} {
+		s.Set(t, nodeID, withExtension(t, version, "delta", gcptest.MakeRouteHTTPListener("delta", "in", port, "route")))
+		c.wait(t, "the listener without it on port "+fmt.Sprint(port), func(s *resource.Snapshot) bool {
+			f := dynamic(s)
+			return f != nil && f.Discovery == nil && uint32(s.Listeners["in"].Addresses[0].Port) == port
+		})
+	}
+	c.counted(t, nil)
 }
 
 func TestAFilterWhoseConfigurationNeverComesRefusesRequests(t *testing.T) {
@@ -166,6 +211,7 @@ func TestAFilterWhoseConfigurationNeverComesRefusesRequests(t *testing.T) {
 	c.wait(t, "the listener, without its filter", func(s *resource.Snapshot) bool { f := dynamic(s); return f != nil && f.Missing })
 	s.Set(t, nodeID, withExtension(t, "v2", "xds", l, extensionConfig(t, filterOne, "late")))
 	c.wait(t, "the filter", says("late"))
+	c.counted(t, &client.ExtensionStatus{Name: "dyn", Reloads: 1, Failures: 1})
 }
 
 func TestFiltersComeFromFiles(t *testing.T) {

@@ -19,6 +19,8 @@ type Status struct {
 	Waiting []string // what is waited for, such as `cluster "orders"`; at most 100
 	Sources []SourceStatus
 	Refused []Refused
+	// Extensions are the filters that listeners name for ECDS.
+	Extensions []ExtensionStatus
 }
 
 // SourceStatus is the state of one source.
@@ -59,7 +61,7 @@ type Refused struct {
 func (c *Client) Status() Status {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	st := Status{Held: c.asm.held, FromLastGood: c.cached}
+	st := Status{Held: c.asm.held, FromLastGood: c.cached, Extensions: c.asm.extensions.list()}
 	if c.snapshot != nil {
 		st.Snapshot = c.snapshot.Version
 	}

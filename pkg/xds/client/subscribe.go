@@ -210,6 +210,9 @@ func (c *Client) collect(w *interests) {
 				names[n] = true
 			}
 		}
+		if kind == decode.Extension {
+			c.asm.extensions.keep(names)
+		}
 		if wild {
 			continue
 		}
