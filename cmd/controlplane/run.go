@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 
 	"github.com/outrigger-mesh/outrigger/internal/coredump"
@@ -159,7 +158,7 @@ func (p *plane) openGRPC(t telemetry) (err error) {
 	}
 	p.secure = p.newGRPC(t, sidecarservice.Authentication{
 		MeshToken: p.token, Tokens: p.ca.Authority(), TrustDomain: p.ca.Authority().TrustDomain(), Refused: p.ca.Refused,
-	}, grpc.Creds(credentials.NewTLS(p.ca.ServerTLS())), grpc.ConnectionTimeout(handshakeLimit),
+	}, grpc.Creds(sidecarservice.Credentials(p.ca.ServerTLS(), p.ca.Refused)), grpc.ConnectionTimeout(handshakeLimit),
 		grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time: 30 * time.Second, Timeout: 5 * time.Second,
 			MaxConnectionAge: p.options.authority.life / 4, MaxConnectionAgeGrace: min(connectionGrace, p.options.authority.life/8),
