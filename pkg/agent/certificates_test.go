@@ -237,7 +237,15 @@ func TestAControlPlaneThatIsNoAuthorityDoesNoHarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	calls := make(chan struct{})
+	ctx, stop := context.WithCancel(context.Background())
+	server := grpc.NewServer(grpc.UnaryInterceptor(func(within context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		select {
+		case calls <- struct{}{}:
+		case <-ctx.Done():
+		}
+		return handle(within, req)
+	}))
 	service.Attach(server)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }() // ends with Stop
@@ -252,19 +260,20 @@ func TestAControlPlaneThatIsNoAuthorityDoesNoHarm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() { a.Run(ctx); close(ended) }() // ends with stop
 	defer func() { stop(); <-ended }()
-	deadline, tick := time.NewTimer(10*time.Second), time.NewTicker(time.Millisecond)
+	deadline := time.NewTimer(10 * time.Second)
 	defer deadline.Stop()
-	defer tick.Stop()
-	for c.Status().Failed < 3 {
+	for range 4 { // the fourth comes when three have failed
 		select {
-		case <-tick.C:
+		case <-calls:
 		case <-deadline.C:
 			t.Fatalf("it does not try again: %+v", c.Status())
 		}
+	}
+	if n := c.Status().Failed; n < 3 {
+		t.Errorf("%d failures were counted, want 3", n)
 	}
 	if s := a.Status().Certificate; c.Credentials() != nil || s == nil || !strings.Contains(s.LastError, "is no authority") {
 		t.Errorf("got %+v", s)

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -152,10 +151,11 @@ func TestD8StreamsAboveTheLastOfAGoAwayGoElsewhere(t *testing.T) {
 // D8: GOAWAY in the middle of streams lets those finish, and what comes later goes
 // over another connection.
 func TestD8AGoAwayInTheMiddleOfStreamsLetsThemFinish(t *testing.T) {
-	var later atomic.Int64
+	later := make(chan struct{})
+	laterCame := sync.OnceFunc(func() { close(later) })
 	p := start(t, target{Cluster: overHTTP2, Upstream: upstreamHTTP2(t, func(s *scripted) {
 		if s.n > 0 {
-			later.Add(1)
+			laterCame()
 			s.honest()
 			return
 		}
@@ -165,8 +165,9 @@ func TestD8AGoAwayInTheMiddleOfStreamsLetsThemFinish(t *testing.T) {
 		_ = s.f.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) // the first of two, and then the last
 		_ = s.f.WriteGoAway(id, http2.ErrCodeNo, nil)
 		s.send()
-		for later.Load() == 0 {
-			<-time.After(time.Millisecond)
+		select {
+		case <-later:
+		case <-t.Context().Done():
 		}
 		_ = s.f.WriteData(id, true, []byte(path[1:]))
 		s.send()
@@ -218,31 +219,30 @@ func TestD8AnUpstreamThatTakesOneStreamAtATimeIsServedSo(t *testing.T) {
 // D8: an upstream that takes no stream is not asked, and once it does, what has
 // waited is sent.
 func TestD8WhatWaitsForAnUpstreamThatTakesNoStreamIsSentOnceItDoes(t *testing.T) {
-	var refused, asked atomic.Int64
+	var refused atomic.Int64
+	asked := make(chan struct{})
 	p := start(t, target{Cluster: overHTTP2, Upstream: upstreamHTTP2(t, func(s *scripted) {
-		opened := make(chan struct{})
-		go func() {
-			for asked.Load() == 0 {
-				<-time.After(time.Millisecond)
-			}
-			close(opened)
-		}()
 		if s.n == 0 { // until the first connection learns that it may
 			go func() {
-				<-opened
+				select {
+				case <-asked:
+				case <-t.Context().Done():
+					return
+				}
 				h := newHTTP2Peer(t, s.c)
 				_ = h.f.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 100})
 				h.send()
 			}()
 		}
 		for id, path := s.next(); id != 0; id, path = s.next() {
-			if asked.Load() == 0 {
+			select {
+			case <-asked:
+				s.answer(id, path)
+			default:
 				refused.Add(1)
 				_ = s.f.WriteRSTStream(id, http2.ErrCodeRefusedStream)
 				s.send()
-				continue
 			}
-			s.answer(id, path)
 		}
 	}, http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: 0})})
 	done := make(chan map[string]int)
@@ -251,7 +251,7 @@ func TestD8WhatWaitsForAnUpstreamThatTakesNoStreamIsSentOnceItDoes(t *testing.T)
 	if n := p.stat("cluster.c.upstream_cx_total"); n > 2 || refused.Load() > 0 {
 		t.Errorf("%d connections to an upstream that takes no stream", n)
 	}
-	asked.Add(1)
+	close(asked)
 	allServed(t, <-done, 20)
 }
 
