@@ -39,6 +39,7 @@ var rows = []row{
 	{suites, "connect", "connectrpc's conformance suite: Connect, gRPC and gRPC-Web over HTTP/1.1 and HTTP/2, cleartext and TLS; through one sidecar, two, and one that translates gRPC-Web", "each case ends as it does directly", "go run ./test/conformance/connect", regexp.MustCompile(`(?m)^(through .* cases pass, \d+ end otherwise)`)},
 	{suites, "envoy-lb", "balancing compared with Envoy's", "the same hosts, the same shares", peers("Envoy", "./pkg/lb"), nil},
 	{suites, "details", "how failures are logged, compared with Envoy's log lines", "the same, but for the differences listed", peers("DetailsAreEnvoys", "./test/e2e"), nil},
+	{suites, "envoy-stats", "stats of certificates (SDS) and of filters by ECDS, with a rotation and a refusal, compared with Envoy's from the same files", "the same names and values", peers("StatsOfCertificatesAndFilters", "./test/e2e"), nil},
 	{suites, "envoy-peer", "Envoy before and behind a sidecar: requests, WebSocket and CONNECT of HTTP/1.1 and HTTP/2 clients, by HTTP/1.1, HTTP/2, TLS, mutual TLS and PROXY v2; TCP", "every byte, every end", peers("EnvoyIsAPeer", "./test/interop"), nil},
 	{suites, "autobahn", "the Autobahn Testsuite's WebSocket cases through one sidecar and through two that speak HTTP/2 (`OUTRIGGER_AUTOBAHN=all` for all 517)", "no case behaves worse than direct", peers("Autobahn", "./test/interop"), nil},
 	{suites, "pyarrow", "the lake's files read by PyArrow", "every row and column", peers("PyArrow", "./pkg/lake"), nil},
