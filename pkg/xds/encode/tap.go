@@ -44,7 +44,7 @@ func tap(t *mesh.Tap) *structpb.Value {
 		f["expiresUnixMs"] = number(end.UnixMilli())
 	}
 	if s := t.Spec.Sink; s != nil && s.File != "" {
-		f["sink"] = structpb.NewStringValue("file:" + s.File)
+		f["sink"] = object(map[string]*structpb.Value{"file": object(map[string]*structpb.Value{"path": structpb.NewStringValue(s.File)})})
 	}
 	return object(f)
 }
