@@ -3,6 +3,7 @@
 package lake
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -202,6 +203,8 @@ func asJSON(r *Row) map[string]any {
 		"span_id": r.SpanID, "request_id": r.RequestID, "request_headers": r.RequestHeaders,
 		"response_headers": r.ResponseHeaders, "request_bytes": r.RequestBytes, "response_bytes": r.ResponseBytes,
 		"request_truncated": r.RequestTruncated, "response_truncated": r.ResponseTruncated, "redacted": r.Redacted,
+		"connection_id": r.ConnectionID, "server_name": r.ServerName, "alpn": r.ALPN, "peer": r.Peer,
+		"transport_failure": r.TransportFailure,
 	}
 	body(m, "request_body", r.RequestBody)
 	body(m, "response_body", r.ResponseBody)
@@ -222,8 +225,8 @@ func catText(w io.Writer, rows []Row) error {
 	for i := range rows {
 		r := &rows[i]
 		_, err := fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n",
-			time.UnixMicro(r.Time).UTC().Format("2006-01-02T15:04:05.000Z"), printable(r.Service), printable(r.Method),
-			printable(r.Path), r.Status, time.Duration(r.DurationMicros)*time.Microsecond, printable(r.TraceID))
+			time.UnixMicro(r.Time).UTC().Format("2006-01-02T15:04:05.000Z"), printable(r.Service),
+			printable(cmp.Or(r.Method, r.Protocol)), printable(cmp.Or(r.Path, r.ServerName, r.Upstream)), r.Status, time.Duration(r.DurationMicros)*time.Microsecond, printable(r.TraceID))
 		if err != nil {
 			return err
 		}

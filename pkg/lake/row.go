@@ -9,7 +9,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
 )
 
-// Row is one tapped exchange as the files hold it: the schema of the lake.
+// Row is one tapped exchange, or one tapped connection, as the files hold it: the
+// schema of the lake. A connection's protocol is TCP; its bodies are what each side sent.
 // Columns are only ever added. Node, Boot, Sequence and Position identify a row.
 type Row struct {
 	Time      int64  `parquet:"time,timestamp(microsecond)"` // begin of the exchange
@@ -57,6 +58,12 @@ type Row struct {
 	RequestTruncated  bool   `parquet:"request_truncated"`
 	ResponseTruncated bool   `parquet:"response_truncated"`
 	Redacted          int32  `parquet:"redacted"`
+
+	ConnectionID     int64  `parquet:"connection_id"`
+	ServerName       string `parquet:"server_name,dict"`
+	ALPN             string `parquet:"alpn,dict"`
+	Peer             string `parquet:"peer,dict"`
+	TransportFailure string `parquet:"transport_failure,dict"`
 }
 
 // Header is one header field.
@@ -80,6 +87,7 @@ func (r *Row) fill(t *tap.Record) {
 		RequestBody: t.RequestBody, ResponseBody: t.ResponseBody,
 		RequestBytes: int64(t.RequestBytes), ResponseBytes: int64(t.ResponseBytes),
 		RequestTruncated: t.RequestTruncated, ResponseTruncated: t.ResponseTruncated, Redacted: int32(t.Redacted),
+		ConnectionID: int64(t.ConnectionID), ServerName: text(t.ServerName), ALPN: text(t.ALPN), Peer: text(t.Peer), TransportFailure: t.TransportFailure,
 	}
 	if t.ID != [16]byte{} {
 		r.ID = hex.EncodeToString(t.ID[:])

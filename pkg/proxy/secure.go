@@ -296,7 +296,7 @@ func (w *worker) serve(c *reactor.Conn, l *listener, ch *chain, since int64, s *
 
 // security is what access logs say of a secured connection.
 func security(i *mtls.Info) *record.Security {
-	s := &record.Security{Version: i.VersionName(), Cipher: i.CipherName(), ServerName: i.SNI}
+	s := &record.Security{Version: i.VersionName(), Cipher: i.CipherName(), ServerName: i.SNI, ALPN: i.ALPN}
 	if p := i.Peer; p != nil {
 		s.PeerURI, s.PeerDNS = strings.Join(p.URIs, ","), strings.Join(p.DNS, ",")
 		s.PeerSubject, s.PeerIssuer, s.PeerSerial, s.PeerFingerprint = p.Subject, p.Issuer, p.Serial, p.Fingerprint

@@ -7,6 +7,7 @@ package record
 type Security struct {
 	Version, Cipher string
 	ServerName      string
+	ALPN            string // negotiated; "": none
 	FailureReason   string // of the handshake: there was no connection then
 
 	PeerURI, PeerDNS            string

@@ -35,6 +35,11 @@ type recordJSON struct {
 	Upstream         string       `json:"upstream,omitempty"`
 	Remote           string       `json:"remote,omitempty"`
 	Local            string       `json:"local,omitempty"`
+	TransportFailure string       `json:"transportFailure,omitempty"`
+	ConnectionID     uint64       `json:"connectionId,omitempty"`
+	ServerName       string       `json:"serverName,omitempty"`
+	ALPN             string       `json:"alpn,omitempty"`
+	Peer             string       `json:"peer,omitempty"`
 	TraceID          string       `json:"traceId,omitempty"`
 	SpanID           string       `json:"spanId,omitempty"`
 	RequestID        string       `json:"requestId,omitempty"`
@@ -67,6 +72,7 @@ func (r *Record) AppendJSON(dst []byte) []byte {
 		Upstream: r.Upstream, Remote: r.Remote, Local: r.Local, TraceID: r.TraceID, SpanID: r.SpanID,
 		RequestID: string(r.RequestID), RequestBytes: r.RequestBytes, ResponseBytes: r.ResponseBytes,
 		RequestTruncated: r.RequestTruncated, ResponseTruncate: r.ResponseTruncated, Redacted: r.Redacted,
+		TransportFailure: r.TransportFailure, ConnectionID: r.ConnectionID, ServerName: string(r.ServerName), ALPN: string(r.ALPN), Peer: string(r.Peer),
 		RequestHeaders: headersJSON(r.RequestHeaders), ResponseHeaders: headersJSON(r.ResponseHeaders),
 	}
 	if r.ID != [16]byte{} {

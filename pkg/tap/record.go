@@ -9,8 +9,9 @@ import (
 	"unicode/utf8"
 )
 
-// Record is one tapped exchange. Times and durations are nanoseconds; those that
-// did not come are negative.
+// Record is one tapped exchange, or one tapped connection, whose Protocol is TCP and
+// which has no head: its bodies are what each side has sent. Times and durations are
+// nanoseconds; those that did not come are negative.
 type Record struct {
 	Tap       string // name of the rule
 	ID        [16]byte
@@ -33,8 +34,17 @@ type Record struct {
 	Route, VirtualHost, Cluster string
 	Upstream                    string // address
 	Remote, Local               string
-	TraceID, SpanID             string // lower-case hex
-	RequestID                   []byte
+	TransportFailure            string // why the upstream connection could not be made or ended
+
+	// Of the downstream connection. ConnectionID is unique in one run of a sidecar.
+	// ServerName and ALPN are of the TLS that a connection carries, else of the TLS that
+	// the sidecar ended.
+	ConnectionID     uint64
+	ServerName, ALPN []byte
+	Peer             []byte // verified: URIs of the certificate, else its subject
+
+	TraceID, SpanID string // lower-case hex
+	RequestID       []byte
 
 	RequestHeaders  []Header
 	ResponseHeaders []Header
@@ -91,6 +101,11 @@ const (
 	TagRequestTruncated
 	TagResponseTruncated
 	TagRedacted
+	TagConnectionID
+	TagServerName
+	TagALPN
+	TagPeer
+	TagTransportFailure
 )
 
 // AppendField appends a field of bytes: its tag, its length, itself.
@@ -183,6 +198,11 @@ func (r *Record) Append(dst []byte) []byte {
 	num(TagRequestTruncated, flag(r.RequestTruncated))
 	num(TagResponseTruncated, flag(r.ResponseTruncated))
 	num(TagRedacted, int64(r.Redacted))
+	num(TagConnectionID, int64(r.ConnectionID))
+	raw(TagServerName, r.ServerName)
+	raw(TagALPN, r.ALPN)
+	raw(TagPeer, r.Peer)
+	text(TagTransportFailure, r.TransportFailure)
 	return dst
 }
 
@@ -265,7 +285,8 @@ func (r *Record) set(tag uint64, v []byte) error {
 func (r *Record) number(tag uint64, v []byte) error {
 	switch tag {
 	case TagStart, TagDuration, TagRequestEnd, TagUpstreamResponse, TagResponseStart, TagStatus, TagAttempts,
-		TagRequestBytes, TagResponseBytes, TagRequestTruncated, TagResponseTruncated, TagRedacted:
+		TagRequestBytes, TagResponseBytes, TagRequestTruncated, TagResponseTruncated, TagRedacted,
+		TagConnectionID:
 	default:
 		return nil // of a later version
 	}
@@ -298,6 +319,8 @@ func (r *Record) number(tag uint64, v []byte) error {
 		r.ResponseTruncated = n != 0
 	case TagRedacted:
 		r.Redacted = uint32(n)
+	case TagConnectionID:
+		r.ConnectionID = uint64(n)
 	}
 	return nil
 }
@@ -334,6 +357,8 @@ func (r *Record) text(tag uint64) *string {
 		return &r.TraceID
 	case TagSpanID:
 		return &r.SpanID
+	case TagTransportFailure:
+		return &r.TransportFailure
 	}
 	return nil
 }
@@ -354,6 +379,12 @@ func (r *Record) raw(tag uint64) *[]byte {
 		return &r.RequestBody
 	case TagResponseBody:
 		return &r.ResponseBody
+	case TagServerName:
+		return &r.ServerName
+	case TagALPN:
+		return &r.ALPN
+	case TagPeer:
+		return &r.Peer
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ func exampleRecord() *Record {
 		TraceID: "ab", SpanID: "cd", RequestID: []byte("id"),
 		RequestHeaders: fields2("a", "1", "a", "", "b", "\xff"), ResponseHeaders: fields2("c", "3"),
 		RequestBody: []byte("\x00\xffbody"), ResponseBody: []byte("text"), RequestBytes: 100, ResponseBytes: 4, RequestTruncated: true, Redacted: 1,
+		ConnectionID: 7, ServerName: []byte("db.example"), ALPN: []byte("postgresql"), Peer: []byte("spiffe://mesh/web"), TransportFailure: "refused",
 	}
 }
 
