@@ -31,11 +31,12 @@ type RedactConfig struct {
 // isSecretName finds), of query parameters, form fields and JSON members with
 // secret names, and anything that looks like a JWT or a private key. A body
 // whose encoding cannot be undone is withheld as a whole, because it cannot be
-// searched.
+// searched. Of connections, see stream.
 type Redactor struct {
 	headers  map[string]bool
 	paths    []jsonPath
 	patterns []pattern
+	bytes    bool // bodies are bytes of connections: see stream
 }
 
 // secretHeaders are hidden whatever the rule says, besides those that
@@ -117,6 +118,10 @@ func NewRedactor(c RedactConfig) (*Redactor, error) {
 // Apply hides what must be hidden. Values that it changes are new memory; the
 // record's old bytes are not written to.
 func (r *Redactor) Apply(rec *Record) {
+	if r.bytes {
+		r.applyStreams(rec)
+		return
+	}
 	rec.Path = r.target(rec.Path, &rec.Redacted)
 	rec.Authority = r.text(rec.Authority, &rec.Redacted)
 	r.applyHeaders(rec.RequestHeaders, &rec.Redacted)

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
 )
 
 // Bounds of one rule.
@@ -31,14 +32,18 @@ type Rule struct {
 	Sink     SinkConfig
 }
 
-// Match says which exchanges. All parts must hold; empty parts hold always.
+// Match says which exchanges, or connections. All parts must hold; empty parts hold
+// always. Status, Method, PathPrefix and Headers are of exchanges only.
 type Match struct {
 	Status       StatusMatch
 	Method       string
 	PathPrefix   string
 	Headers      []HeaderMatch
-	Sample       uint32 // parts of a million
-	MaxPerSecond int    // per worker, 0: no limit
+	ServerNames  []string     // one has to hold: see HoldsServerName
+	Peers        []string     // one has to hold: see HoldsPeer
+	Flags        record.Flags // one has to be set; 0: whatever is
+	Sample       uint32       // parts of a million
+	MaxPerSecond int          // per worker, 0: no limit
 }
 
 // HeaderMatch is a request header whose values, joined with commas, must equal
@@ -62,7 +67,8 @@ func (m StatusMatch) Holds(status uint16) bool {
 	return !m.set || status >= m.From && status <= m.To
 }
 
-// Capture are the body limits in bytes; 0 copies no body.
+// Capture are the body limits in bytes; 0 copies no body. Of a connection, the request's
+// is for what the client sends and the response's for what the server does.
 type Capture struct {
 	RequestBody  int
 	ResponseBody int
@@ -81,6 +87,9 @@ type ruleJSON struct {
 		Method        string        `json:"method"`
 		PathPrefix    string        `json:"pathPrefix"`
 		Headers       []HeaderMatch `json:"headers"`
+		ServerNames   []string      `json:"serverNames"`
+		Peers         []string      `json:"peers"`
+		Flags         []string      `json:"flags"`
 		SamplePercent *float64      `json:"samplePercent"`
 		MaxPerSecond  int           `json:"maxPerSecond"`
 	} `json:"match"`
@@ -101,7 +110,9 @@ type Config struct {
 
 // ParseConfig reads the JSON of a tap filter's configuration. It refuses unknown
 // fields, and collects all errors, each with its field path.
-func ParseConfig(config []byte) (*Config, error) {
+func ParseConfig(config []byte) (*Config, error) { return parse(config, false) }
+
+func parse(config []byte, connections bool) (*Config, error) {
 	var in rulesJSON
 	d := json.NewDecoder(bytes.NewReader(config))
 	d.DisallowUnknownFields()
@@ -121,6 +132,9 @@ func ParseConfig(config []byte) (*Config, error) {
 	}
 	for i := range in.Taps {
 		r, err := in.Taps[i].rule()
+		if connections {
+			err = errors.Join(err, in.Taps[i].ofConnections(r))
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("tap: taps[%d]: %w", i, err))
 			continue
@@ -155,6 +169,7 @@ func (j *ruleJSON) rule() (*Rule, error) {
 		}
 		r.Match.Headers = append(r.Match.Headers, h)
 	}
+	note("match", j.connectionMatch(&r.Match))
 	r.Match.Sample = 1_000_000
 	if p := j.Match.SamplePercent; p != nil {
 		if *p < 0 || *p > 100 {

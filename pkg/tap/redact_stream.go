@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package tap
+
+import (
+	"bytes"
+	"encoding/binary"
+	"regexp"
+	"strings"
+)
+
+// applyStreams hides what must be hidden of a connection. Nothing says what its bytes
+// are, so that they are searched as text, and too much is hidden rather than too little.
+func (r *Redactor) applyStreams(rec *Record) {
+	rec.ServerName = r.text(rec.ServerName, &rec.Redacted)
+	if isHTTP2(rec.RequestBody, rec.ResponseBody) {
+		// Header fields are compressed (RFC 7541): secret ones cannot be found.
+		rec.RequestBody, rec.ResponseBody = nil, nil
+		rec.RequestTruncated, rec.ResponseTruncated = true, true
+		rec.Redacted++
+		return
+	}
+	rec.RequestBody, rec.RequestTruncated = r.stream(rec.RequestBody, rec.RequestTruncated, &rec.Redacted)
+	rec.ResponseBody, rec.ResponseTruncated = r.stream(rec.ResponseBody, rec.ResponseTruncated, &rec.Redacted)
+}
+
+// stream hides secrets in the first bytes of one direction. Cut says that they are not
+// the whole of it, before and after.
+func (r *Redactor) stream(b []byte, cut bool, count *uint32) ([]byte, bool) {
+	if at := opaque(b); at < len(b) {
+		b, cut = b[:at], true
+		*count++
+	}
+	b, n := hideNamed(b)
+	*count += n
+	b = r.text(b, count)
+	if len(b) > MaxBodyBytes { // what stands for short values is longer
+		b, cut = b[:MaxBodyBytes], true
+	}
+	if cut && len(r.patterns) > len(alwaysPatterns) {
+		b = b[:wholeTokens(b)]
+	}
+	return b, cut
+}
+
+// isHTTP2 reports whether the client's or the server's bytes begin as HTTP/2 does
+// (RFC 9113 §3.4): one of them may not have been copied.
+func isHTTP2(client, server []byte) bool {
+	const preface = "PRI * HTTP/2.0"
+	if n := min(len(client), len(preface)); n > 3 && string(client[:n]) == preface[:n] {
+		return true
+	}
+	// SETTINGS, not an acknowledgement, of stream 0.
+	return len(server) >= 9 && server[0] == 0 && binary.BigEndian.Uint16(server[1:])%6 == 0 &&
+		server[3] == 4 && server[4] == 0 && binary.BigEndian.Uint32(server[5:]) == 0
+}
+
+var (
+	encoded   = regexp.MustCompile(`(?i)(?:^|\n)(?:content-encoding|transfer-encoding|upgrade)[ \t]*:`)
+	headEnds  = regexp.MustCompile(`\n\r?\n`)
+	gzipMagic = []byte{0x1f, 0x8b, 8}          // RFC 1952 §2.3.1
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd} // RFC 8878 §3.1.1
+)
+
+// opaque is where what cannot be searched begins: compressed data, or the body behind a
+// head of HTTP/1 that says it is encoded, or what another protocol's bytes are.
+func opaque(b []byte) int {
+	end := len(b)
+	for _, magic := range [...][]byte{gzipMagic, zstdMagic} {
+		if i := bytes.Index(b[:end], magic); i >= 0 {
+			end = i
+		}
+	}
+	if m := encoded.FindIndex(b[:end]); m != nil {
+		if h := headEnds.FindIndex(b[m[1]:end]); h != nil {
+			end = m[1] + h[1]
+		}
+	}
+	return end
+}
+
+// hideNamed hides what follows a secret name with a colon or an equals sign, up to the
+// end of the line and of those that continue it: fields of heads, parameters, members.
+// The input is not written to; n is how many were hidden.
+func hideNamed(b []byte) (out []byte, n uint32) {
+	at := 0 // up to where b is in out
+	for i := 0; i < len(b); i++ {
+		k := bytes.IndexAny(b[i:], ":=")
+		if k < 0 {
+			break
+		}
+		i += k
+		end := i + 1
+		if endsInSecretName(b[at:i]) {
+			end = lineEnd(b, i+1)
+		}
+		if end > i+1 {
+			out = append(append(out, b[at:i+1]...), Redacted...)
+			at, i = end, end-1
+			n++
+		}
+	}
+	if n == 0 {
+		return b, 0
+	}
+	return append(out, b[at:]...), n
+}
+
+// maxSecretName is the longest name that is looked at; longer ones are taken for secret.
+const maxSecretName = 64
+
+func endsInSecretName(b []byte) bool {
+	b = bytes.TrimRight(b, " \t\"'`\\")
+	start := len(b)
+	for start > 0 && inSecretName(b[start-1]) {
+		if start--; len(b)-start > maxSecretName {
+			return true
+		}
+	}
+	name := string(b[start:])
+	// An escape may be any letter: its rules are those of a language that is not known.
+	return strings.Contains(name, `\`) || secretHeaders[strings.ToLower(name)] || isSecretName(unescape(b[start:]))
+}
+
+func inSecretName(c byte) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte(`_-.%+\[]`, c) >= 0
+}
+
+// lineEnd is the end of the line that goes on at i, with the lines that continue it by
+// beginning with a space (RFC 9112 §5.2), or of the text (NUL).
+func lineEnd(b []byte, i int) int {
+	for ; i < len(b); i++ {
+		switch b[i] {
+		case 0:
+			return i
+		case '\r', '\n':
+			next := i + 1
+			if b[i] == '\r' && next < len(b) && b[next] == '\n' {
+				next++
+			}
+			if next >= len(b) || b[next] != ' ' && b[next] != '\t' {
+				return i
+			}
+			i = next
+		}
+	}
+	return len(b)
+}
+
+// longestSpaced is the longest match of a detector with spaces in it: an account number,
+// or a card's with dashes.
+const longestSpaced = 48
+
+// wholeTokens is how much of bytes that were cut has no beginning of what a detector
+// would have found, had it been whole.
+func wholeTokens(b []byte) int {
+	end := max(len(b)-longestSpaced, 0)
+	for end > 0 && (inSecretName(b[end-1]) || b[end-1] == '@') {
+		end--
+	}
+	return end
+}
