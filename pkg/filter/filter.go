@@ -121,6 +121,8 @@ type Spec struct {
 	PerRoute bool
 	// New makes the filter for one worker. Nil for a marker such as the router.
 	New func(config any, w Worker) Filter
+	// Connection is set where the kind also looks on at connections.
+	Connection *ConnectionSpec
 	// Counts appends what the filters of this kind have counted on a worker, on that
 	// worker's loop; nil where they count nothing. Counters outlive the filters.
 	Counts func(worker int, dst []Count) []Count

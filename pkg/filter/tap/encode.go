@@ -7,6 +7,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
 )
 
@@ -35,48 +36,67 @@ func appendHeaders(dst []byte, tag int, h *codec.Header) []byte {
 // appendMeta begins a record: what is known when the exchange has ended.
 func appendMeta(dst []byte, name, direction string, x *filter.Exchange) []byte {
 	r := &x.Record
-	dst = append(dst, tap.Version)
-	dst = tap.AppendField(dst, tap.TagTap, name)
-	dst = tap.AppendField(dst, tap.TagID, r.StreamID[:])
 	if direction == "" && r.Trace.SpanID != [8]byte{} {
 		direction = "inbound"
 		if r.Trace.Client {
 			direction = "outbound"
 		}
 	}
-	dst = tap.AppendField(dst, tap.TagDirection, direction)
-	dst = tap.AppendInt(dst, tap.TagStart, r.Start)
-	dst = tap.AppendInt(dst, tap.TagDuration, r.End)
+	dst = appendRecord(dst, name, direction, r)
+	dst = tap.AppendField(dst, tap.TagID, r.StreamID[:])
 	dst = tap.AppendInt(dst, tap.TagRequestEnd, r.RequestEnd)
-	dst = tap.AppendInt(dst, tap.TagUpstreamResponse, r.UpstreamResponse)
 	dst = tap.AppendInt(dst, tap.TagResponseStart, r.ResponseStart)
 	dst = tap.AppendField(dst, tap.TagProtocol, r.Protocol.String())
 	dst = tap.AppendInt(dst, tap.TagStatus, int64(r.Status))
-	if r.Flags != 0 {
-		var b [128]byte
-		dst = tap.AppendField(dst, tap.TagFlags, r.Flags.AppendShort(b[:0]))
-	}
 	dst = tap.AppendField(dst, tap.TagDetails, r.Details)
-	dst = tap.AppendInt(dst, tap.TagAttempts, int64(r.Attempts))
 	route := r.Route
 	if route == "" && x.Route != nil {
 		route = x.Route.Name
 	}
 	dst = tap.AppendField(dst, tap.TagRoute, route)
 	dst = tap.AppendField(dst, tap.TagVirtualHost, r.VirtualHost)
+	if s := r.Security; s != nil {
+		dst = tap.AppendField(dst, tap.TagServerName, s.ServerName)
+		dst = tap.AppendField(dst, tap.TagALPN, s.ALPN)
+	}
+	if r.Trace.SpanID != [8]byte{} {
+		dst = appendID(dst, tap.TagTraceID, r.Trace.TraceID[:])
+		dst = appendID(dst, tap.TagSpanID, r.Trace.SpanID[:])
+	}
+	return tap.AppendField(dst, tap.TagRequestID, x.Request.Known(codec.NameXRequestID))
+}
+
+// appendRecord is what exchanges and connections have in common. It comes first.
+func appendRecord(dst []byte, name, direction string, r *record.Record) []byte {
+	dst = append(dst, tap.Version)
+	dst = tap.AppendField(dst, tap.TagTap, name)
+	dst = tap.AppendField(dst, tap.TagDirection, direction)
+	dst = tap.AppendInt(dst, tap.TagStart, r.Start)
+	dst = tap.AppendInt(dst, tap.TagDuration, r.End)
+	dst = tap.AppendInt(dst, tap.TagUpstreamResponse, r.UpstreamResponse)
+	if r.Flags != 0 {
+		var b [128]byte
+		dst = tap.AppendField(dst, tap.TagFlags, r.Flags.AppendShort(b[:0]))
+	}
+	dst = tap.AppendInt(dst, tap.TagAttempts, int64(r.Attempts))
 	dst = tap.AppendField(dst, tap.TagCluster, r.Cluster)
 	if r.UpstreamPath != "" {
 		dst = tap.AppendField(dst, tap.TagUpstream, r.UpstreamPath)
 	} else {
 		dst = appendAddr(dst, tap.TagUpstream, r.UpstreamAddr)
 	}
+	dst = tap.AppendField(dst, tap.TagTransportFailure, r.TransportReason)
 	dst = appendAddr(dst, tap.TagRemote, r.Remote)
 	dst = appendAddr(dst, tap.TagLocal, r.Local)
-	if r.Trace.SpanID != [8]byte{} {
-		dst = appendID(dst, tap.TagTraceID, r.Trace.TraceID[:])
-		dst = appendID(dst, tap.TagSpanID, r.Trace.SpanID[:])
+	dst = tap.AppendInt(dst, tap.TagConnectionID, int64(r.ConnectionID))
+	if s := r.Security; s != nil {
+		peer := s.PeerURI
+		if peer == "" {
+			peer = s.PeerSubject
+		}
+		dst = tap.AppendField(dst, tap.TagPeer, peer)
 	}
-	return tap.AppendField(dst, tap.TagRequestID, x.Request.Known(codec.NameXRequestID))
+	return dst
 }
 
 func appendAddr(dst []byte, tag int, a netip.AddrPort) []byte {

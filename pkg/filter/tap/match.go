@@ -18,11 +18,14 @@ func newRuleState(r *tap.Rule) ruleState {
 // is not sampled must cost nothing more. Each rule rolls its own dice.
 func (r *ruleState) mayMatch(x *filter.Exchange, index uint64) bool {
 	m := &r.Match
-	if r.Expires != 0 && x.Record.Start >= r.Expires {
+	if !r.begins(x.Record.Start, x.Random, index) || !m.HoldsPeer(x.Record.Security) {
 		return false
 	}
-	if m.Sample < 1_000_000 && mix(x.Random+index*0x9e3779b97f4a7c15)%1_000_000 >= uint64(m.Sample) {
-		return false
+	if len(m.ServerNames) > 0 {
+		var b [256]byte
+		if s := x.Record.Security; s == nil || !m.HoldsServerName(appendLower(b[:0], s.ServerName)) {
+			return false
+		}
 	}
 	h := &x.Request
 	if m.Method != "" && string(h.MethodBytes()) != m.Method {
@@ -37,6 +40,16 @@ func (r *ruleState) mayMatch(x *filter.Exchange, index uint64) bool {
 		}
 	}
 	return true
+}
+
+// begins decides what nothing but the beginning decides: life and sampling. Start is
+// unix nanoseconds.
+func (r *ruleState) begins(start int64, random, index uint64) bool {
+	if r.Expires != 0 && start >= r.Expires {
+		return false
+	}
+	s := r.Match.Sample
+	return s >= 1_000_000 || mix(random+index*0x9e3779b97f4a7c15)%1_000_000 < uint64(s)
 }
 
 // mix is a finalizer of 64 bits (SplitMix64).
@@ -56,6 +69,18 @@ func headerHolds(h *codec.RequestHead, m *tap.HeaderMatch) bool {
 		}
 	}
 	return false
+}
+
+// appendLower appends a server name in lower case.
+func appendLower[T []byte | string](dst []byte, name T) []byte {
+	at := len(dst)
+	dst = append(dst, name...)
+	for i, c := range dst[at:] {
+		if c >= 'A' && c <= 'Z' {
+			dst[at+i] = c | 0x20
+		}
+	}
+	return dst
 }
 
 // allow takes a token. The bucket holds one second's worth, so that copies are

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package tap is the HTTP filter that copies exchanges: it decides early which
+// Package tap is the filter that copies exchanges, and of connections that are passed on
+// as bytes what they were and how they began. Of exchanges it decides early which
 // rules may match, keeps what they want within bounds, and when the exchange has
 // ended pushes one record for each rule into the worker's ring.
 //
@@ -40,6 +41,18 @@ func Spec(hub *tap.Hub) filter.Spec {
 				f.ring = hub.Ring(w.Index)
 			}
 			return f
+		},
+		Connection: &filter.ConnectionSpec{
+			Parse: func(config []byte) (any, error) {
+				c, err := tap.ParseConnections(config)
+				if err != nil {
+					return nil, err
+				}
+				return c, nil
+			},
+			New: func(config any, w filter.Worker) filter.ConnectionFilter {
+				return newConnectionFilter(config.(*tap.Config), hub, w.Index)
+			},
 		},
 	}
 }
@@ -138,14 +151,16 @@ func (f *tapFilter) OnResponse(x *filter.Exchange) filter.Verdict {
 // OnRequestData keeps the front of the body.
 func (f *tapFilter) OnRequestData(x *filter.Exchange, chunk []byte, _ bool) {
 	if c, ok := x.Slots[f.slot].(*capture); ok {
-		f.keep(&c.req, chunk)
+		c.req.total += uint64(len(chunk))
+		c.req.keep(f.ring, chunk)
 	}
 }
 
 // OnResponseData keeps the front of the body.
 func (f *tapFilter) OnResponseData(x *filter.Exchange, chunk []byte, _ bool) {
 	if c, ok := x.Slots[f.slot].(*capture); ok {
-		f.keep(&c.resp, chunk)
+		c.resp.total += uint64(len(chunk))
+		c.resp.keep(f.ring, chunk)
 	}
 }
 
@@ -158,7 +173,7 @@ func (f *tapFilter) OnDone(x *filter.Exchange) {
 	x.Slots[f.slot] = nil
 	for m := c.mask; m != 0; m &= m - 1 {
 		r := &f.rules[bits.TrailingZeros32(m)]
-		if r.Match.Status.Holds(x.Record.Status) && r.allow(x.Now) {
+		if r.Match.Status.Holds(x.Record.Status) && r.Match.HoldsFlags(x.Record.Flags) && r.allow(x.Now) {
 			f.push(x, c, r)
 		}
 	}
@@ -181,8 +196,7 @@ func (f *tapFilter) push(x *filter.Exchange, c *capture, r *ruleState) {
 }
 
 // keep appends to the front of a body, within its limit and the worker's budget.
-func (f *tapFilter) keep(b *body, chunk []byte) {
-	b.total += uint64(len(chunk))
+func (b *body) keep(ring *tap.Ring, chunk []byte) {
 	n := min(len(chunk), b.limit-len(b.data))
 	if n <= 0 || b.cut {
 		return
@@ -192,7 +206,7 @@ func (f *tapFilter) keep(b *body, chunk []byte) {
 		size = max(need, min(2*size, b.limit), 1024)
 	}
 	if size > b.reserved {
-		if !f.ring.Reserve(size - b.reserved) {
+		if !ring.Reserve(size - b.reserved) {
 			b.cut = true
 			return
 		}
@@ -204,6 +218,15 @@ func (f *tapFilter) keep(b *body, chunk []byte) {
 		b.data = bigger
 	}
 	b.data = append(b.data, chunk[:n]...)
+}
+
+// give returns the body's share of the budget and makes it ready for another exchange.
+func (b *body) give(ring *tap.Ring) {
+	ring.Release(b.reserved)
+	if cap(b.data) > keepBytes {
+		b.data = nil
+	}
+	*b = body{data: b.data[:0]}
 }
 
 // take gets a capture from the free list.
@@ -220,13 +243,8 @@ func (f *tapFilter) take() *capture {
 // give returns a capture and its share of the budget. Small buffers stay with
 // it: what a free list holds is bounded by its own limits.
 func (f *tapFilter) give(c *capture) {
-	for _, b := range [...]*body{&c.req, &c.resp} {
-		f.ring.Release(b.reserved)
-		if cap(b.data) > keepBytes {
-			b.data = nil
-		}
-		*b = body{data: b.data[:0]}
-	}
+	c.req.give(f.ring)
+	c.resp.give(f.ring)
 	if len(f.free) >= maxFree {
 		return
 	}

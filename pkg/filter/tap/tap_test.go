@@ -164,6 +164,27 @@ func TestOnlyWhatMatchesIsCopied(t *testing.T) {
 	}
 }
 
+func TestExchangesMatchByTheirConnectionAndFlags(t *testing.T) {
+	h := newHarness(t, tap.HubConfig{}, `{"taps":[{"name":"web","match":{"peers":["spiffe://m/web"]}},{"name":"name","match":{"serverNames":["*.example"]}},{"name":"failed","match":{"flags":["UF"]}}]}`)
+	for _, s := range []*record.Security{nil, {PeerURI: "spiffe://m/web", ServerName: "Orders.example", ALPN: "h2"}} {
+		x := exchange(h, "GET", "/")
+		x.Record.Security, x.Record.ConnectionID = s, 9
+		if s != nil {
+			x.Record.Flags = record.UF
+		}
+		h.f.OnRequest(x)
+		finish(h, x, 503, "", "")
+	}
+	var got []string
+	for _, r := range h.records() {
+		got = append(got, fmt.Sprintf("%s %s %s %s %d", r.Tap, r.Peer, r.ServerName, r.ALPN, r.ConnectionID))
+	}
+	const of = " spiffe://m/web Orders.example h2 9"
+	if want := "web" + of + "|name" + of + "|failed" + of; strings.Join(got, "|") != want {
+		t.Errorf("got %q, want %s", got, want)
+	}
+}
+
 func TestARateIsKeptEvenly(t *testing.T) {
 	h := newHarness(t, tap.HubConfig{}, `{"taps":[{"name":"rate","match":{"maxPerSecond":10}}]}`)
 	counts := map[int64]int{}
