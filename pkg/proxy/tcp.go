@@ -9,6 +9,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/proxyproto"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
@@ -23,10 +24,14 @@ type tcpProxy struct {
 	total    uint32
 	log      *accesslog.Plan
 	consumer record.Consumer
+	taps     []filter.ConnectionFilter // by worker; nil: none
 }
 
-func (p *Proxy) compileTCP(_ *resource.Listener, fc *resource.FilterChain) (*tcpProxy, error) {
-	t := &tcpProxy{res: fc.TCP, chain: fc.Name}
+func (p *Proxy) compileTCP(_ *resource.Listener, fc *resource.FilterChain) (t *tcpProxy, err error) {
+	t = &tcpProxy{res: fc.TCP, chain: fc.Name}
+	if t.taps, err = p.compileTap(fc.TCP.Tap); err != nil {
+		return nil, err
+	}
 	for i := range t.res.Clusters {
 		w := &t.res.Clusters[i]
 		t.total += w.Weight
@@ -66,6 +71,7 @@ type tunnel struct {
 	retire   int64 // when to close, its listener having gone; 0: not
 	noticed  bool  // both sides were told
 	teaches  *teaching
+	observer filter.ConnectionObserver // nil: nobody follows it
 	// of the connect that runs, or was the last one
 	immediate, timedOut bool
 	secure              *resource.UpstreamTLS // what it was made with
@@ -82,6 +88,7 @@ type tunnelSide struct {
 	other *tunnelSide
 	eof   bool
 	held  bool
+	seen  bool // the observer wants what comes next
 }
 
 func (w *worker) newTunnel(c *reactor.Conn, l *listener, ch *chain, p *tcpProxy, s *record.Security) reactor.Handler {
@@ -102,6 +109,7 @@ func (w *worker) newTunnel(c *reactor.Conn, l *listener, ch *chain, p *tcpProxy,
 	w.stats.tcpActive++
 	w.addTunnel(t)
 	t.retire = w.tunnelLeavesAt(l, ch)
+	t.observe()
 	c.Pause() // until there is somewhere to go
 	t.down.held = true
 	t.connect()
@@ -311,6 +319,9 @@ func (s *tunnelSide) OnData(_ *reactor.Conn, in []byte) int {
 		t.w.heard(t.teaches, s == &t.up)
 		t.teaches = nil
 	}
+	if s.seen {
+		s.seen = t.observer.OnBytes(s == &t.up, in, t.active)
+	}
 	if s == &t.down {
 		t.rec.BytesReceived += uint64(len(in))
 	} else {
@@ -323,9 +334,10 @@ func (s *tunnelSide) OnData(_ *reactor.Conn, in []byte) int {
 	return len(in)
 }
 
-// RelayTo implements reactor.Relay: the first bytes, and those that teach, are seen.
+// RelayTo implements reactor.Relay: the first bytes, and those that teach or are tapped,
+// are seen.
 func (s *tunnelSide) RelayTo(*reactor.Conn) *reactor.Conn {
-	if t := s.t; !t.open || t.teaches != nil || t.ended {
+	if t := s.t; !t.open || t.teaches != nil || s.seen || t.ended {
 		return nil
 	}
 	return s.other.conn
@@ -439,6 +451,7 @@ func (t *tunnel) end() {
 	t.listener.left(t.chain)
 	t.w.stats.tcpActive--
 	t.rec.End = t.w.loop.Now() - t.started
+	t.observed()
 	t.listener.config.Load().log.push(t.w, &t.rec)
 	if t.proxy.consumer == nil {
 		return

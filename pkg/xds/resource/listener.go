@@ -162,6 +162,14 @@ type TCPProxy struct {
 	MaxConnectAttempts int               // default 1
 	AccessLog          []*AccessLog
 	HashSourceIP       bool
+	Tap                *ConnectionFilter // nil: none
+}
+
+// ConnectionFilter looks on at connections. Config is what the filter's own Parse for
+// connections returned.
+type ConnectionFilter struct {
+	TypeURL string
+	Config  any
 }
 
 // HTTPManager are the settings of an HTTP connection manager.
