@@ -37,12 +37,13 @@ func sidecarListeners(in input) []recipe {
 }
 
 func inbound(in input) recipe {
-	taps := in.index.Model.TapsOf(in.group.Service, in.now)
 	connections := len(in.index.StreamsOf(in.group.Service)) > 0
-	inputs := append(telemetryInputs(in), connections, len(taps))
-	for _, t := range taps {
+	all := in.index.Model.TapsOf(in.group.Service, in.now)
+	inputs := append(telemetryInputs(in), connections, len(all))
+	for _, t := range all {
 		inputs = append(inputs, t)
 	}
+	taps, misfits := fitting(all, connections)
 	mode := in.group.inboundMode(in.policy(), in.now)
 	inputs = append(inputs, mode)
 	web := speaksGRPC(in.index.Model.Services[in.group.Service])
@@ -59,8 +60,27 @@ func inbound(in input) recipe {
 			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Taps: taps, TLS: mode, Connections: connections,
 		}
 		l.GRPCWeb = web
-		return listener(in, l, func(l encode.ListenerInput) (proto.Message, error) { return encode.Inbound(l) })
+		msg, problems, err := listener(in, l, func(l encode.ListenerInput) (proto.Message, error) { return encode.Inbound(l) })
+		return msg, append(problems, misfits...), err
 	}}
+}
+
+// fitting are the taps that can be in force. What cannot hold of connections, or cannot
+// be hidden in their bytes, leaves its tap out: nothing is copied beyond what was asked.
+func fitting(all []*mesh.Tap, connections bool) (taps []*mesh.Tap, misfits []encode.Problem) {
+	if !connections {
+		return all, nil
+	}
+	for _, t := range all {
+		why := t.Misfits()
+		if len(why) == 0 {
+			taps = append(taps, t)
+		}
+		for _, reason := range why {
+			misfits = append(misfits, encode.Problem{Object: t.Key(), Reason: reason})
+		}
+	}
+	return taps, misfits
 }
 
 // speaksGRPC says that a service is declared to speak gRPC on one of its ports:

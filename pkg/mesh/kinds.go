@@ -46,7 +46,7 @@ var kinds = []Kind{
 	{KindTCPRoute, "tcproutes", nil, groupGateway, func() Object { return new(TCPRoute) }, "How connections to a service are split over backends."},
 	{KindTrafficPolicy, "trafficpolicies", []string{"policy", "policies", "tp"}, groupOutrigger, func() Object { return new(TrafficPolicy) }, "Balancing, limits, circuit breaker, outlier ejection, retries, timeouts and fallback of a service."},
 	{KindTelemetry, "telemetries", nil, groupOutrigger, func() Object { return new(Telemetry) }, "Trace sampling, propagation and exporters; access logs."},
-	{KindTap, "taps", nil, groupOutrigger, func() Object { return new(Tap) }, "Which exchanges are copied to the lake, and how much of them."},
+	{KindTap, "taps", nil, groupOutrigger, func() Object { return new(Tap) }, "Which exchanges or connections are copied to the lake, and how much of them."},
 }
 
 // laterKinds are kinds of the configuration language that this version refuses by name.

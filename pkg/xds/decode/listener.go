@@ -74,7 +74,6 @@ func (j *job) listener(m *listenerv3.Listener, p *place) *resource.Listener {
 
 func (j *job) filterChain(m *listenerv3.FilterChain, p *place) *resource.FilterChain {
 	c := &resource.FilterChain{Name: m.GetName(), Match: j.chainMatch(m.GetFilterChainMatch(), p.field("filter_chain_match"))}
-	c.DestinationNames = j.destinationNames(m.GetMetadata(), p.field("metadata").entry("filter_metadata", ownMetadata))
 	c.TLS = j.downstreamSocket(m.GetTransportSocket(), m.GetTransportSocketConnectTimeout(), p)
 	if len(m.GetFilters()) == 0 {
 		j.fail(p.field("filters"), "is empty: a chain needs http_connection_manager or tcp_proxy")
@@ -101,6 +100,7 @@ func (j *job) filterChain(m *listenerv3.FilterChain, p *place) *resource.FilterC
 			j.fail(at, "unsupported network filter %q", clip(a.GetTypeUrl(), 200))
 		}
 	}
+	j.chainSettings(c, m.GetMetadata(), p.field("metadata").entry("filter_metadata", ownMetadata))
 	return c
 }
 

@@ -189,7 +189,7 @@ func (j *job) detection(m *corev3.Metadata, p *place) *resource.Detection {
 	j.only(s.CircuitBreaker != nil, p.field("circuitBreaker"), "is for clusters only")
 	j.only(s.Fallback != nil, p.field("fallback"), "is for clusters only")
 	j.only(s.HTTP2 != "", p.field("http2"), "is for clusters only")
-	j.only(s.DestinationNames != nil, p.field("destinationNames"), "is for filter chains only")
+	j.onlyChains(s, p)
 	if s.Detection == nil {
 		return nil
 	}
@@ -200,11 +200,12 @@ func (j *job) detection(m *corev3.Metadata, p *place) *resource.Detection {
 	}
 }
 
-// destinationNames reads the names of the mesh whose addresses a chain is for.
-func (j *job) destinationNames(m *corev3.Metadata, p *place) (out []string) {
+// chainSettings reads a chain's own settings: the names of the mesh whose addresses it
+// is for, and what looks on at its connections. The chain's proxy is known.
+func (j *job) chainSettings(c *resource.FilterChain, m *corev3.Metadata, p *place) {
 	s := j.own(m, p)
 	if s == nil {
-		return nil
+		return
 	}
 	j.only(s.CircuitBreaker != nil, p.field("circuitBreaker"), "is for clusters only")
 	j.only(s.Fallback != nil, p.field("fallback"), "is for clusters only")
@@ -215,9 +216,34 @@ func (j *job) destinationNames(m *corev3.Metadata, p *place) (out []string) {
 		if name == "" || len(name) > 253 || strings.ContainsFunc(name, notInName) {
 			j.fail(p.item("destinationNames", i), "%q is no host name in lower case", clip(name, 100))
 		}
-		out = append(out, j.intern(name))
+		c.DestinationNames = append(c.DestinationNames, j.intern(name))
 	}
-	return out
+	j.tap(c, s.Tap, p.field("tap"))
+}
+
+// tapURL is the type of the filter that taps.
+const tapURL = typeURLPrefix + "io.outrigger.v1.Tap"
+
+// tap reads what is copied of a chain's connections.
+func (j *job) tap(c *resource.FilterChain, config []byte, p *place) {
+	if config == nil {
+		return
+	}
+	if c.TCP == nil {
+		j.fail(p, "is for chains with tcp_proxy only: exchanges are tapped by the HTTP filter of type %s", tapURL)
+		return
+	}
+	spec := j.filters.Lookup(tapURL)
+	if spec == nil || spec.Connection == nil {
+		j.fail(p, notSupported)
+		return
+	}
+	parsed, err := spec.Connection.Parse(config)
+	if err != nil {
+		j.fail(p, "%s", clip(err.Error(), 400))
+		return
+	}
+	c.TCP.Tap = &resource.ConnectionFilter{TypeURL: tapURL, Config: parsed}
 }
 
 func notInName(r rune) bool {

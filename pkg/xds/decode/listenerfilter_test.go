@@ -3,11 +3,16 @@
 package decode_test
 
 import (
+	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
 
+	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -156,6 +161,52 @@ filter_chains: [{` + strings.Replace(aTCPProxy, "[", "["+strings.Join(before, ",
 	} {
 		if _, err := from(t, decode.Listener, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
+func TestAChainsTapIsReadByItsFilter(t *testing.T) {
+	const tapped = `metadata: {filter_metadata: {io.outrigger: {tap: {taps: [{name: %q}]}}}}`
+	spec := filter.Spec{Name: "tap", TypeURL: "type.googleapis.com/io.outrigger.v1.Tap", Connection: &filter.ConnectionSpec{Parse: func(config []byte) (any, error) {
+		if strings.Contains(string(config), "bad") {
+			return nil, errors.New("is bad")
+		}
+		return string(config), nil
+	}}}
+	listener := func(text string, known ...filter.Spec) (*resource.Listener, error) {
+		t.Helper()
+		var m listenerv3.Listener
+		if err := decode.File([]byte(aListener+text), "test", &m); err != nil {
+			t.Fatal(err)
+		}
+		r, err := decode.NewDecoder(filter.NewRegistry(append(known, filter.Spec{Name: "router", TypeURL: routerURL})...)).Message(decode.Listener, &m)
+		if err != nil {
+			return nil, err
+		}
+		return r.Value.(*resource.Listener), nil
+	}
+	l, err := listener("filter_chains: [{"+aTCPProxy+", "+fmt.Sprintf(tapped, "a")+"}]", spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f := l.FilterChains[0].TCP.Tap; f == nil || f.TypeURL != spec.TypeURL || f.Config != `{"taps":[{"name":"a"}]}` {
+		t.Errorf("got %+v", f)
+	}
+	http := `filters: [{name: h, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: h,
+		route_config: {name: r}, http_filters: [{name: r, typed_config: {"@type": ` + routerURL + `}}]}}]`
+	tap, bad := fmt.Sprintf(tapped, "a"), fmt.Sprintf(tapped, "bad")
+	for _, c := range []struct {
+		text string
+		want string
+		spec []filter.Spec
+	}{
+		{"filter_chains: [{" + aTCPProxy + ", " + bad + "}]", "tap: is bad", []filter.Spec{spec}},
+		{"filter_chains: [{" + http + ", " + tap + "}]", "tap: is for chains with tcp_proxy only", []filter.Spec{spec}},
+		{"filter_chains: [{" + aTCPProxy + ", " + tap + "}]", "tap: not supported", nil},
+		{tap + "\nfilter_chains: [{" + aTCPProxy + "}]", "tap: is for filter chains only", []filter.Spec{spec}},
+	} {
+		if _, err := listener(c.text, c.spec...); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("got %v, want %s", err, c.want)
 		}
 	}
 }

@@ -24,7 +24,8 @@ type ownSettings struct {
 	// of listeners
 	Detection *detectionSettings `json:"protocolDetection"`
 	// of filter chains
-	DestinationNames []string `json:"destinationNames"`
+	DestinationNames []string        `json:"destinationNames"`
+	Tap              json.RawMessage `json:"tap"` // as the HTTP filter's configuration
 }
 
 type detectionSettings struct {
@@ -57,7 +58,7 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 		return
 	}
 	j.only(s.Detection != nil, p.field("protocolDetection"), "is for listeners only")
-	j.only(s.DestinationNames != nil, p.field("destinationNames"), "is for filter chains only")
+	j.onlyChains(s, p)
 	if s.HTTP2 != "" {
 		j.only(s.HTTP2 != "calls", p.field("http2"), "want calls, or nothing")
 		j.only(!c.DownstreamProtocol, p.field("http2"), "is for clusters with use_downstream_protocol_config")
@@ -65,6 +66,12 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 	}
 	c.Breaker = j.breaker(s.CircuitBreaker, p.field("circuitBreaker"))
 	c.Fallback = j.fallback(s.Fallback, p.field("fallback"))
+}
+
+// onlyChains refuses what only filter chains have.
+func (j *job) onlyChains(s *ownSettings, p *place) {
+	j.only(s.DestinationNames != nil, p.field("destinationNames"), "is for filter chains only")
+	j.only(s.Tap != nil, p.field("tap"), "is for filter chains only")
 }
 
 // own reads the io.outrigger metadata, nil where there is none.

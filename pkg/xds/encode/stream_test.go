@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/tap"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/encode"
 )
@@ -102,5 +104,37 @@ spec:
 	}
 	if index.StreamsDigest() == encode.NewIndex(mesh.Empty()).StreamsDigest() {
 		t.Error("the digest says nothing")
+	}
+}
+
+// Of a listener that takes connections in two ways both are tapped, and nobody else's
+// listener is.
+func TestEveryChainOfConnectionsIsTapped(t *testing.T) {
+	m := meshOf(t, `{apiVersion: outrigger.io/v1, kind: Tap, metadata: {name: t}, spec: {targetRef: {kind: Service, name: db}, match: {peers: ["spiffe://m/*"]}}}`)
+	in := encode.ListenerInput{Service: "db", Address: "127.0.0.1:15006", Connections: true, TLS: encode.Permissive, Taps: m.TapsOf("db", time.Now())}
+	l, err := encode.Inbound(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(l.GetFilterChains()); n != 2 {
+		t.Errorf("%d chains", n)
+	}
+	for _, c := range l.GetFilterChains() {
+		text, err := c.GetMetadata().GetFilterMetadata()[encode.MetadataNamespace].GetFields()["tap"].MarshalJSON()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tap.ParseConnections(text)
+		if err != nil {
+			t.Errorf("%s: the sidecar refuses it: %v", c.GetName(), err)
+			continue
+		}
+		if got.Direction != "inbound" || len(got.Rules) != 1 || got.Rules[0].Match.Peers[0] != "spiffe://m/*" || got.Rules[0].Match.MaxPerSecond != 100 {
+			t.Errorf("%s: got %+v", c.GetName(), got)
+		}
+	}
+	in.Flavor = encode.Envoy
+	if l, err = encode.Inbound(in); err != nil || l.GetFilterChains()[0].GetMetadata() != nil {
+		t.Errorf("of Envoy: %v %v", l.GetFilterChains()[0].GetMetadata(), err)
 	}
 }

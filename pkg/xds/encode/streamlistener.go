@@ -35,7 +35,7 @@ func passOn(l *listenerv3.Listener, in ListenerInput) (*listenerv3.Listener, err
 		return nil, fmt.Errorf("listener %q: %w", l.Name, err)
 	}
 	for _, c := range l.FilterChains {
-		c.Filters = []*listenerv3.Filter{filter}
+		c.Filters, c.Metadata = []*listenerv3.Filter{filter}, connectionTap(in)
 	}
 	return l, nil
 }

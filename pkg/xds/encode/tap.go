@@ -4,6 +4,7 @@ package encode
 
 import (
 	xdstypev3 "github.com/cncf/xds/go/xds/type/v3"
+	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/structpb"
 
@@ -17,15 +18,32 @@ func tapFilter(in ListenerInput) (*hcmv3.HttpFilter, error) {
 	if in.Flavor != Sidecar || len(in.Taps) == 0 {
 		return nil, nil
 	}
-	taps := make([]*structpb.Value, len(in.Taps))
-	for i, t := range in.Taps {
-		taps[i] = tap(t)
-	}
-	config, err := pack(&xdstypev3.TypedStruct{TypeUrl: TapType, Value: &structpb.Struct{Fields: map[string]*structpb.Value{"taps": list(taps)}}})
+	config, err := pack(&xdstypev3.TypedStruct{TypeUrl: TapType, Value: &structpb.Struct{Fields: map[string]*structpb.Value{"taps": taps(in.Taps)}}})
 	if err != nil {
 		return nil, err
 	}
 	return &hcmv3.HttpFilter{Name: TapName, IsOptional: true, ConfigType: &hcmv3.HttpFilter_TypedConfig{TypedConfig: config}}, nil
+}
+
+// connectionTap is the same for a chain that passes connections on: in its metadata, as
+// network filters cannot be optional (docs/adr/0005).
+func connectionTap(in ListenerInput) *corev3.Metadata {
+	if in.Flavor != Sidecar || len(in.Taps) == 0 {
+		return nil
+	}
+	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{
+		MetadataNamespace: {Fields: map[string]*structpb.Value{"tap": object(map[string]*structpb.Value{
+			"direction": structpb.NewStringValue("inbound"), "taps": taps(in.Taps),
+		})}},
+	}}
+}
+
+func taps(in []*mesh.Tap) *structpb.Value {
+	out := make([]*structpb.Value, len(in))
+	for i, t := range in {
+		out[i] = tap(t)
+	}
+	return list(out)
 }
 
 func tap(t *mesh.Tap) *structpb.Value {
@@ -76,6 +94,11 @@ func tapMatch(m *mesh.TapMatch) *structpb.Value {
 			headers[i] = object(map[string]*structpb.Value{"name": structpb.NewStringValue(h.Name), "value": structpb.NewStringValue(h.Value)})
 		}
 		f["headers"] = list(headers)
+	}
+	for name, values := range map[string][]string{"serverNames": m.ServerNames, "peers": m.Peers, "flags": m.Flags} {
+		if len(values) > 0 {
+			f[name] = texts(values)
+		}
 	}
 	return object(f)
 }

@@ -131,7 +131,7 @@ func secure(l *listenerv3.Listener, in ListenerInput) error {
 	chain := l.FilterChains[0]
 	chain.Name, chain.TransportSocket = mutualTLSChain, socket
 	if in.TLS == Permissive {
-		plain := &listenerv3.FilterChain{Name: plaintextChain, Filters: chain.Filters}
+		plain := &listenerv3.FilterChain{Name: plaintextChain, Filters: chain.Filters, Metadata: chain.Metadata}
 		chain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transportTLS}
 		plain.FilterChainMatch = &listenerv3.FilterChainMatch{TransportProtocol: transportRaw}
 		l.FilterChains = append(l.FilterChains, plain)
