@@ -131,6 +131,8 @@ func (r *Redactor) Apply(rec *Record) {
 	rec.RequestTruncated = rec.RequestTruncated || cut
 	rec.ResponseBody, cut = r.body(rec.ResponseBody, rec.ResponseHeaders, &rec.Redacted)
 	rec.ResponseTruncated = rec.ResponseTruncated || cut
+	rec.RequestBody = r.holdBack(rec.RequestBody, rec.RequestTruncated)
+	rec.ResponseBody = r.holdBack(rec.ResponseBody, rec.ResponseTruncated)
 }
 
 func (r *Redactor) applyHeaders(hs []Header, count *uint32) {

@@ -37,10 +37,7 @@ func (r *Redactor) stream(b []byte, cut bool, count *uint32) ([]byte, bool) {
 	if len(b) > MaxBodyBytes { // what stands for short values is longer
 		b, cut = b[:MaxBodyBytes], true
 	}
-	if cut && len(r.patterns) > len(alwaysPatterns) {
-		b = b[:wholeTokens(b)]
-	}
-	return b, cut
+	return r.holdBack(b, cut), cut
 }
 
 // isHTTP2 reports whether the client's or the server's bytes begin as HTTP/2 does
@@ -151,12 +148,15 @@ func lineEnd(b []byte, i int) int {
 // or a card's with dashes.
 const longestSpaced = 48
 
-// wholeTokens is how much of bytes that were cut has no beginning of what a detector
-// would have found, had it been whole.
-func wholeTokens(b []byte) int {
+// holdBack leaves out the end of bytes that were cut: what a detector of the rule would
+// have found there, had it been whole.
+func (r *Redactor) holdBack(b []byte, cut bool) []byte {
+	if !cut || len(r.patterns) == len(alwaysPatterns) {
+		return b
+	}
 	end := max(len(b)-longestSpaced, 0)
 	for end > 0 && (inSecretName(b[end-1]) || b[end-1] == '@') {
 		end--
 	}
-	return end
+	return b[:end]
 }

@@ -212,3 +212,26 @@ func walk(t *testing.T, name string, v any) {
 		}
 	}
 }
+
+// Half of a number is none to a detector: the end of a body that was cut is held back.
+func TestTheEndOfABodyThatWasCutIsHeldBack(t *testing.T) {
+	text := strings.Repeat("x ", 40) + "pay " + aCard
+	for _, cut := range []bool{false, true} {
+		for n := len(text) - len(aCard); n <= len(text); n++ {
+			rec := Record{ResponseBody: []byte(text[:n]), ResponseTruncated: cut, RequestBody: []byte(text[:n]), RequestTruncated: cut}
+			mustRedactor(t, RedactConfig{Patterns: []string{"payment-card"}}).Apply(&rec)
+			for _, b := range [][]byte{rec.RequestBody, rec.ResponseBody} {
+				if cut && bytes.ContainsAny(b, "41") {
+					t.Errorf("cut at %d: got %q", n, b)
+				}
+				if !cut && n < len(text) && string(b) != text[:n] {
+					t.Errorf("whole: got %q, want %q", b, text[:n])
+				}
+			}
+		}
+	}
+	rec := Record{ResponseBody: []byte(text), ResponseTruncated: true}
+	if mustRedactor(t, RedactConfig{}).Apply(&rec); string(rec.ResponseBody) != text {
+		t.Errorf("without patterns: got %q", rec.ResponseBody)
+	}
+}
