@@ -156,46 +156,54 @@ func luhn(d []byte) bool {
 	return sum%10 == 0
 }
 
-var ibanShape = regexp.MustCompile(`[A-Z]{2}[0-9]{2}(?: ?[A-Z0-9]){11,30}`)
-
-// findIBANs finds account numbers with a right checksum (ISO 13616).
+// findIBANs finds account numbers with a right checksum (ISO 13616), with or without
+// single spaces in them. Of several that begin at one place it takes the longest: text
+// behind a number looks like a part of it.
 func findIBANs(b []byte) (found [][2]int) {
-	for at := 0; at < len(b); {
-		m := ibanShape.FindIndex(b[at:])
-		if m == nil {
-			return found
-		}
-		from, n := at+m[0], 0
-		// Text behind the number looks like a part of it: try shorter ones.
-		for end := at + m[1]; end-from >= 15; end-- {
-			if b[end-1] != ' ' && ibanValid(b[from:end]) {
-				n = end - from
-				break
-			}
-		}
+	for i := 0; i+15 <= len(b); {
+		n := ibanAt(b[i:])
 		if n == 0 {
-			at = from + 1
+			i++
 			continue
 		}
-		found = append(found, [2]int{from, from + n})
-		at = from + n
+		found = append(found, [2]int{i, i + n})
+		i += n
 	}
 	return found
 }
 
-func ibanValid(b []byte) bool {
-	s := bytes.ReplaceAll(b, []byte(" "), nil)
-	if len(s) < 15 || len(s) > 34 {
-		return false
+// ibanAt is the length of the longest account number at the front, 0 if none. The
+// remainder of each length follows from that of the one before: the first four
+// characters count as the last.
+func ibanAt(b []byte) (longest int) {
+	if !isUpper(b[0]) || !isUpper(b[1]) || !isDigit(b[2]) || !isDigit(b[3]) {
+		return 0
 	}
-	mod := 0
-	for i := range s {
-		c := s[(i+4)%len(s)]
-		if c >= 'A' {
-			mod = (mod*100 + int(c-'A') + 10) % 97
-		} else {
-			mod = (mod*10 + int(c-'0')) % 97
+	rest := 0
+	for i, n := 4, 5; i < len(b) && n <= 34; i, n = i+1, n+1 {
+		if b[i] == ' ' {
+			if i++; i == len(b) {
+				break
+			}
+		}
+		if !isUpper(b[i]) && !isDigit(b[i]) {
+			break
+		}
+		rest = ibanStep(rest, b[i])
+		if n >= 15 && ibanStep(ibanStep(ibanStep(ibanStep(rest, b[0]), b[1]), b[2]), b[3]) == 1 {
+			longest = i + 1
 		}
 	}
-	return mod == 1
+	return longest
 }
+
+// ibanStep is the remainder by 97 with one more character; letters count as 10 to 35.
+func ibanStep(rest int, c byte) int {
+	if c >= 'A' {
+		return (rest*100 + int(c-'A') + 10) % 97
+	}
+	return (rest*10 + int(c-'0')) % 97
+}
+
+func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
