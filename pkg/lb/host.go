@@ -27,7 +27,7 @@ type Host struct {
 	spec     atomic.Pointer[resource.Endpoint]
 	locality atomic.Pointer[resource.Locality]
 	weight   atomic.Uint32
-	// Atomic bits: ejected, failed, gone, named.
+	// Atomic bits: ejected, failed, gone, named, calls.
 	flags atomic.Uint32
 
 	consecutive atomic.Uint64 // see Consecutive
@@ -54,6 +54,7 @@ const (
 	flagFailed
 	flagGone
 	flagNamed // has a host name
+	flagCalls // of HTTP/2 it takes calls of gRPC only
 )
 
 func newHost(e *resource.Endpoint, l *resource.Locality) *Host {
@@ -70,6 +71,9 @@ func (h *Host) configure(e *resource.Endpoint, l *resource.Locality) {
 	h.spec.Store(e)
 	h.locality.Store(l)
 	h.weight.Store(max(e.Weight, 1))
+	if e.HTTP2Calls != h.HTTP2Calls() {
+		h.setFlag(flagCalls, e.HTTP2Calls)
+	}
 }
 
 // Text is what the host is known by, "10.0.0.1:80", "[::1]:80" or the path of a
@@ -106,6 +110,10 @@ func (h *Host) Weight() uint32 { return h.weight.Load() }
 
 // Metadata is the endpoint's metadata; nobody writes to it.
 func (h *Host) Metadata() resource.Metadata { return h.spec.Load().Metadata }
+
+// HTTP2Calls reports whether only calls of gRPC go to the endpoint by HTTP/2 where
+// the cluster follows the protocol of downstream.
+func (h *Host) HTTP2Calls() bool { return h.flags.Load()&flagCalls != 0 }
 
 // Locality is where the endpoint is; nobody writes to it.
 func (h *Host) Locality() *resource.Locality { return h.locality.Load() }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httptrace"
@@ -329,6 +330,50 @@ func TestOnlyCallsGoByHTTP2WhereTheClusterSaysSo(t *testing.T) {
 		q.Header.Set("Content-Type", c.contentType)
 		if got := read(t, protocolClient(t, c.http2), q); got != c.want {
 			t.Errorf("%s by HTTP/2 %t: the backend is spoken to by %s, want %s", c.contentType, c.http2, got, c.want)
+		}
+	}
+}
+
+// Some endpoints of a cluster know HTTP/1.1 alone, and an update may say so of any.
+func TestOnlyCallsGoByHTTP2ToEndpointsThatSaySo(t *testing.T) {
+	says := func(w http.ResponseWriter, q *http.Request) { io.WriteString(w, q.Proto) }
+	a, b := protocolBackend(t, says), protocolBackend(t, says)
+	r := newRig(t, func(s *resource.Snapshot) { withCluster(s, "c", a, b).DownstreamProtocol = true })
+	limited := func(first, second bool) {
+		next := assignment("c", a, b)
+		next.Localities[0].Endpoints[0].HTTP2Calls, next.Localities[0].Endpoints[1].HTTP2Calls = first, second
+		r.snap.Assignments["c"] = next
+		r.apply(r.snap)
+	}
+	const h1, h2 = "HTTP/1.1", "HTTP/2.0"
+	asked := func(http2 bool, contentType string) map[string]int {
+		got := map[string]int{}
+		for range 6 {
+			q, _ := http.NewRequest("POST", "http://"+r.addr+"/", strings.NewReader("x"))
+			q.Header.Set("Content-Type", contentType)
+			got[read(t, protocolClient(t, http2), q)]++
+		}
+		return got
+	}
+	for _, c := range []struct {
+		name          string
+		first, second bool
+		plain         map[string]int
+	}{
+		{"the first", true, false, map[string]int{h1: 3, h2: 3}},
+		{"neither", false, false, map[string]int{h2: 6}},
+		{"both", true, true, map[string]int{h1: 6}},
+		{"the second", false, true, map[string]int{h1: 3, h2: 3}},
+	} {
+		limited(c.first, c.second)
+		if got := asked(true, "text/plain"); !maps.Equal(got, c.plain) {
+			t.Errorf("calls only to %s: requests of HTTP/2 go by %v, want %v", c.name, got, c.plain)
+		}
+		if got := asked(true, "application/grpc"); got[h2] != 6 {
+			t.Errorf("calls only to %s: calls go by %v", c.name, got)
+		}
+		if got := asked(false, "text/plain"); got[h1] != 6 {
+			t.Errorf("calls only to %s: requests of HTTP/1.1 go by %v", c.name, got)
 		}
 	}
 }

@@ -157,7 +157,7 @@ func (on *clusterOn) flush(now int64) bool {
 // pool returns the pool that x's attempts at a host take their connections from.
 func (on *clusterOn) pool(h *lb.Host, x *exchange) *hostPool {
 	i := 0
-	if on.speaksHTTP2(x) {
+	if on.speaksHTTP2(x, h) {
 		i = 1
 	}
 	p := on.pools[i][h]

@@ -54,7 +54,7 @@ func (x *exchange) offerTunnel() filter.Verdict {
 	if _, able := x.down.(tunneler); able {
 		x.upgrade = x.findUpgrade(connect, h.UpgradeProtocol())
 	}
-	if x.upgrade != nil && !connect && x.on.speaksHTTP2(x) && !x.convertible() {
+	if x.upgrade != nil && !connect && x.needsHTTP2(x.on.spec.res) && !x.convertible() {
 		x.upgrade = nil
 	}
 	switch {

@@ -5,6 +5,8 @@ package proxy
 import (
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
 // Over HTTP/2 a tunnel is a stream (RFC 9113 §8.5): its bytes are DATA, the end of
@@ -158,16 +160,23 @@ func (x *exchange) neverAgree() {
 	x.Response.Status = l.Status
 }
 
-// speaksHTTP2 reports whether x's attempts go by HTTP/2. Where the cluster follows
+// speaksHTTP2 reports whether x's attempts at h go by HTTP/2. Where the cluster follows
 // the protocol of downstream, a tunnel that extended CONNECT asks for goes by
-// Upgrade: next to no application knows the other. A filter may want HTTP/2 there.
-func (on *clusterOn) speaksHTTP2(x *exchange) bool {
+// Upgrade: next to no application knows the other.
+func (on *clusterOn) speaksHTTP2(x *exchange, h *lb.Host) bool {
 	res := on.spec.res
-	if res.HTTP2 || !res.DownstreamProtocol || x.HTTP2 {
-		return res.HTTP2 || x.HTTP2
+	switch {
+	case x.needsHTTP2(res):
+		return true
+	case !res.DownstreamProtocol || x.Request.Protocol != codec.HTTP2 || x.extended:
+		return false
 	}
-	return x.Request.Protocol == codec.HTTP2 && !x.extended && (x.call.is || !res.HTTP2Calls)
+	return x.call.is || !res.HTTP2Calls && !h.HTTP2Calls()
 }
+
+// needsHTTP2 reports whether x goes by HTTP/2 to each host of a cluster: all that goes
+// there does, or a filter wants it.
+func (x *exchange) needsHTTP2(res *resource.Cluster) bool { return res.HTTP2 || x.HTTP2 }
 
 // convertible reports whether the Upgrade can become extended CONNECT, which has
 // neither another method's meaning nor a body.

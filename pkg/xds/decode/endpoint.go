@@ -119,6 +119,10 @@ func (j *job) endpoint(e *endpointv3.LbEndpoint, p *place) resource.Endpoint {
 		Health:   health(e.GetHealthStatus()),
 		Canary:   e.GetMetadata().GetFilterMetadata()["envoy.lb"].GetFields()["canary"].GetBoolValue(),
 	}
+	if own := e.GetMetadata().GetFilterMetadata()[ownMetadata].GetFields()["http2"]; own != nil {
+		out.HTTP2Calls = true
+		j.only(own.GetStringValue() != http2Calls, p.field("metadata").entry("filter_metadata", ownMetadata).field("http2"), wantHTTP2Calls)
+	}
 	if out.Address.Path == "" && out.Address.Port == 0 && out.Address.Host != "" {
 		j.fail(p.field("endpoint").field("address").field("socket_address").field("port_value"), "must not be 0")
 	}

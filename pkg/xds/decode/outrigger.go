@@ -17,6 +17,12 @@ import (
 // field for: circuit breaker, fallback, and which requests go on by HTTP/2.
 const ownMetadata = "io.outrigger"
 
+// http2Calls is the one value of http2, of clusters and of endpoints.
+const (
+	http2Calls     = "calls"
+	wantHTTP2Calls = "want calls, or nothing"
+)
+
 type ownSettings struct {
 	CircuitBreaker *breakerSettings  `json:"circuitBreaker"`
 	Fallback       *fallbackSettings `json:"fallback"`
@@ -60,7 +66,7 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 	j.only(s.Detection != nil, p.field("protocolDetection"), "is for listeners only")
 	j.onlyChains(s, p)
 	if s.HTTP2 != "" {
-		j.only(s.HTTP2 != "calls", p.field("http2"), "want calls, or nothing")
+		j.only(s.HTTP2 != http2Calls, p.field("http2"), wantHTTP2Calls)
 		j.only(!c.DownstreamProtocol, p.field("http2"), "is for clusters with use_downstream_protocol_config")
 		c.HTTP2Calls = true
 	}

@@ -343,6 +343,7 @@ func TestBadResourcesAreRefusedByFieldPath(t *testing.T) {
 		{"a table that is not prime", decode.Cluster, `{name: a, ` + eds + `, maglev_lb_config: {table_size: 10}}`, `table_size must be prime`},
 		{"an unknown breaker setting", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {circuitBreaker: {treshold: 1}}}}}`, `metadata.filter_metadata["io.outrigger"]: json: unknown field "treshold"`},
 		{"HTTP/2 for what is not known", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {http2: always}}}}`, `metadata.filter_metadata["io.outrigger"].http2: want calls, or nothing`},
+		{"HTTP/2 of an endpoint for what is not known", decode.Endpoints, `{cluster_name: a, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 1.1.1.1, port_value: 1}}}, metadata: {filter_metadata: {io.outrigger: {http2: true}}}}]}]}`, `lb_endpoints[0].metadata.filter_metadata["io.outrigger"].http2: want calls, or nothing`},
 		{"HTTP/2 for calls of a cluster of HTTP/1", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {http2: calls}}}}`, `http2: is for clusters with use_downstream_protocol_config`},
 		{"a breaker out of range", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {circuitBreaker: {errorThresholdPercent: 0}}}}}`, `circuitBreaker.errorThresholdPercent: must be between 1 and 100, is 0`},
 		{"no EDS source", decode.Cluster, `{name: a, type: EDS}`, `eds_cluster_config.eds_config: is missing`},

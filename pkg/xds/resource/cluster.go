@@ -183,5 +183,7 @@ type Endpoint struct {
 	Weight   uint32 // ≥ 1
 	Health   HealthStatus
 	Canary   bool
-	Metadata Metadata
+	// HTTP2Calls is Cluster.HTTP2Calls of one endpoint, where the cluster's is not set.
+	HTTP2Calls bool
+	Metadata   Metadata
 }
