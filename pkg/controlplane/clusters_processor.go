@@ -20,9 +20,9 @@ func clusters(in input) []recipe {
 		if in.group.Inbound == "" || in.group.App == "" {
 			return nil
 		}
-		calls := speaksGRPC(in.index.Model.Services[in.group.Service])
-		return []recipe{{encode.InboundCluster(in.group.Service), []any{calls}, func() (proto.Message, []encode.Problem, error) {
-			c, err := encode.AppCluster(in.group.Service, in.group.App, calls)
+		http2 := in.index.Model.Services[in.group.Service].SpeaksHTTP2()
+		return []recipe{{encode.InboundCluster(in.group.Service), []any{http2}, func() (proto.Message, []encode.Problem, error) {
+			c, err := encode.AppCluster(in.group.Service, in.group.App, http2)
 			return c, nil, err
 		}}}
 	}

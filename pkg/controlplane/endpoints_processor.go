@@ -17,8 +17,9 @@ func endpoints(in input) []recipe {
 	out := make([]recipe, 0, len(in.index.Services))
 	for _, service := range in.index.Services {
 		instances := in.index.Model.Instances[service]
-		out = append(out, recipe{encode.OutboundCluster(service), []any{instances}, func() (proto.Message, []encode.Problem, error) {
-			a, err := encode.Assignment(service, instances)
+		http2 := in.index.Model.Services[service].SpeaksHTTP2()
+		out = append(out, recipe{encode.OutboundCluster(service), []any{instances, http2}, func() (proto.Message, []encode.Problem, error) {
+			a, err := encode.Assignment(service, instances, http2)
 			return a, nil, err
 		}})
 	}

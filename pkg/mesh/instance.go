@@ -47,7 +47,7 @@ type Instance struct {
 	ID       string            `json:"id"`
 	Address  string            `json:"address"` // IP address; names are refused at registration
 	Port     uint16            `json:"port"`
-	Protocol string            `json:"protocol,omitempty"` // http (default), grpc, tcp
+	Protocol string            `json:"protocol,omitempty"` // http (default), http2, grpc, tcp, tls
 	Zone     string            `json:"zone,omitempty"`
 	Region   string            `json:"region,omitempty"`
 	Weight   uint32            `json:"weight,omitempty"` // 0 counts as 1

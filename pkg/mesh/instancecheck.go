@@ -40,9 +40,9 @@ func (i *Instance) Check() Errors {
 		f.add("port", "want a port from 1 to 65535")
 	}
 	switch i.Protocol {
-	case "", ProtocolHTTP, ProtocolGRPC, ProtocolTCP, ProtocolTLS:
+	case "", ProtocolHTTP, ProtocolHTTP2, ProtocolGRPC, ProtocolTCP, ProtocolTLS:
 	default:
-		f.add("protocol", "want http, grpc, tcp or tls, got %q", clip(i.Protocol))
+		f.add("protocol", "want http, http2, grpc, tcp or tls, got %q", clip(i.Protocol))
 	}
 	if i.Weight > MaxInstanceWeight {
 		f.add("weight", "want at most %d, got %d", MaxInstanceWeight, i.Weight)

@@ -27,7 +27,7 @@ func fits(kind, protocol string) bool {
 	case KindTLSRoute:
 		return protocol == ProtocolTLS
 	}
-	return protocol == "" || protocol == ProtocolHTTP || protocol == ProtocolGRPC
+	return protocol == "" || protocol == ProtocolHTTP || SpeaksHTTP2(protocol)
 }
 
 // RoutesAt lists the routes in force at a port of a service, all of one kind, the

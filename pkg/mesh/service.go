@@ -29,7 +29,7 @@ type ServiceSpec struct {
 type Port struct {
 	Name     string `json:"name,omitempty" rule:"maxlen=63" doc:"Name of the port."`
 	Port     uint16 `json:"port" rule:"required,min=1" doc:"Port that clients write."`
-	Protocol string `json:"protocol,omitempty" rule:"enum=http|grpc|tcp|tls" doc:"Protocol on the port; http when empty. grpc lets clients of gRPC-Web call it, too; tcp is passed on as it is, tls too and told apart by server name."`
+	Protocol string `json:"protocol,omitempty" rule:"enum=http|http2|grpc|tcp|tls" doc:"Protocol on the port; http when empty. To http, requests of HTTP/2 that are no calls of gRPC go by HTTP/1.1; to http2 and grpc they go by HTTP/2. grpc lets clients of gRPC-Web call it, too; tcp is passed on as it is, tls too and told apart by server name."`
 }
 
 // StaticEndpoint is an address that a user lists.
@@ -45,13 +45,23 @@ type StaticEndpoint struct {
 const staticPrefix = "static-"
 
 // Protocols of ports and instances. HTTP stands for gRPC, too: both are told apart
-// request by request.
+// request by request. HTTP2 and GRPC say that any request may come by HTTP/2.
 const (
-	ProtocolHTTP = "http"
-	ProtocolGRPC = "grpc"
-	ProtocolTCP  = "tcp"
-	ProtocolTLS  = "tls"
+	ProtocolHTTP  = "http"
+	ProtocolHTTP2 = "http2"
+	ProtocolGRPC  = "grpc"
+	ProtocolTCP   = "tcp"
+	ProtocolTLS   = "tls"
 )
+
+// SpeaksHTTP2 says that whatever declares the protocol takes any request by HTTP/2.
+func SpeaksHTTP2(protocol string) bool { return protocol == ProtocolHTTP2 || protocol == ProtocolGRPC }
+
+// SpeaksHTTP2 says that a port of the service, and so each of its instances, which have
+// one address for all ports, takes any request by HTTP/2. It is false for nil.
+func (s *Service) SpeaksHTTP2() bool {
+	return s != nil && slices.ContainsFunc(s.Spec.Ports, func(p Port) bool { return SpeaksHTTP2(p.Protocol) })
+}
 
 // Streams says that the port carries connections and no requests.
 func (p *Port) Streams() bool { return p.Protocol == ProtocolTCP || p.Protocol == ProtocolTLS }

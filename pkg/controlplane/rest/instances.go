@@ -16,7 +16,7 @@ import (
 type instanceBody struct {
 	Address      string            `json:"address" rule:"required,maxlen=64" doc:"IP address that other sidecars connect to."`
 	Port         uint16            `json:"port" rule:"required,min=1" doc:"Port on that address."`
-	Protocol     string            `json:"protocol,omitempty" rule:"enum=http|grpc|tcp|tls" doc:"http when empty."`
+	Protocol     string            `json:"protocol,omitempty" rule:"enum=http|http2|grpc|tcp|tls" doc:"http when empty; http2 and grpc take any request by HTTP/2."`
 	Zone         string            `json:"zone,omitempty" rule:"maxlen=253" doc:"Zone of the instance."`
 	Region       string            `json:"region,omitempty" rule:"maxlen=253" doc:"Region of the instance."`
 	Weight       uint32            `json:"weight,omitempty" rule:"max=65535" doc:"Share of the traffic relative to the others; 1 when empty."`

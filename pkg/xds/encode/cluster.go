@@ -70,10 +70,10 @@ func sameProtocol(c *clusterv3.Cluster) error {
 	return nil
 }
 
-// AppCluster is the application behind a sidecar. Unless it is declared to speak gRPC,
+// AppCluster is the application behind a sidecar. Unless it is declared to speak HTTP/2,
 // only calls of gRPC come to it by HTTP/2: most applications know HTTP/1.1 alone,
 // whatever their callers use.
-func AppCluster(service, app string, speaksGRPC bool) (*clusterv3.Cluster, error) {
+func AppCluster(service, app string, http2 bool) (*clusterv3.Cluster, error) {
 	name := InboundCluster(service)
 	addr, err := Address(app)
 	if err != nil {
@@ -94,8 +94,8 @@ func AppCluster(service, app string, speaksGRPC bool) (*clusterv3.Cluster, error
 		// cut it off.
 		Metadata: resilience(&mesh.CircuitBreaker{Enabled: &off}, nil),
 	}
-	if !speaksGRPC {
-		c.Metadata.FilterMetadata[MetadataNamespace].Fields["http2"] = structpb.NewStringValue("calls")
+	if !http2 {
+		c.Metadata.FilterMetadata[MetadataNamespace].Fields[http2Key] = structpb.NewStringValue(http2Calls)
 	}
 	if err := sameProtocol(c); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", name, err)

@@ -207,7 +207,7 @@ func TestEveryLocalityHasANameAndAWeight(t *testing.T) {
 		{ID: "b", Address: "10.0.0.2", Port: 1, Zone: "a", Weight: 7},
 		{ID: "c", Address: "10.0.0.3", Port: 1, Zone: "b", Weight: 2},
 	}
-	a, err := encode.Assignment("s", list)
+	a, err := encode.Assignment("s", list, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,10 +219,10 @@ func TestEveryLocalityHasANameAndAWeight(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	list[0].Weight = math.MaxUint32
-	if _, err := encode.Assignment("s", list); err == nil || !strings.Contains(err.Error(), "weights") {
+	if _, err := encode.Assignment("s", list, false); err == nil || !strings.Contains(err.Error(), "weights") {
 		t.Errorf("got %v, want an error about weights", err)
 	}
-	if _, err := encode.Assignment("s", []*mesh.Instance{{ID: "a", Address: "", Port: 1}}); err == nil || !strings.Contains(err.Error(), "Address") {
+	if _, err := encode.Assignment("s", []*mesh.Instance{{ID: "a", Address: "", Port: 1}}, false); err == nil || !strings.Contains(err.Error(), "Address") {
 		t.Errorf("got %v, want an error that names the address", err)
 	}
 }
@@ -236,7 +236,7 @@ func TestAnAddressIsNamedOnceByItsNewestRegistration(t *testing.T) {
 		// What has an identity is not replaced by what has none.
 		{ID: "e", Address: "10.0.0.1", Port: 3, Revision: 8, MutualTLS: true},
 		{ID: "f", Address: "10.0.0.1", Port: 3, Revision: 9},
-	})
+	}, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,6 +248,34 @@ func TestAnAddressIsNamedOnceByItsNewestRegistration(t *testing.T) {
 	}
 	if want := []string{"a", "e", "d"}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// Who has no sidecar may know HTTP/1.1 alone, unless it has said otherwise.
+func TestInstancesWithoutASidecarAreMarked(t *testing.T) {
+	list := []*mesh.Instance{
+		{ID: "bare", Address: "10.0.0.1", Port: 1},
+		{ID: "grpc", Address: "10.0.0.2", Port: 1, Protocol: mesh.ProtocolGRPC},
+		{ID: "http", Address: "10.0.0.3", Port: 1, Protocol: mesh.ProtocolHTTP},
+		{ID: "http2", Address: "10.0.0.4", Port: 1, Protocol: mesh.ProtocolHTTP2},
+		{ID: "mutual-tls", Address: "10.0.0.5", Port: 1, MutualTLS: true},
+		{ID: "sidecar", Address: "10.0.0.6", Port: 1, Node: "s~sidecar"},
+	}
+	for declared, want := range map[bool][]string{false: {"bare", "http"}, true: nil} {
+		a, err := encode.Assignment("s", list, declared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range a.GetEndpoints()[0].GetLbEndpoints() {
+			about := e.GetMetadata().GetFilterMetadata()[encode.MetadataNamespace].GetFields()
+			if about["http2"].GetStringValue() == "calls" {
+				got = append(got, about["instance"].GetStringValue())
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("service declared to speak HTTP/2 %t: got %v, want %v", declared, got, want)
+		}
 	}
 }
 

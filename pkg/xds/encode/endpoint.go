@@ -19,8 +19,9 @@ import (
 // Assignment is the endpoints of a service's cluster. Every locality has a
 // name, even if an empty one, a weight of at least 1, and priority 0: gRPC
 // ignores localities without weight and refuses those without a name.
-// Instances must be sorted by ID.
-func Assignment(service string, instances []*mesh.Instance) (*endpointv3.ClusterLoadAssignment, error) {
+// Instances must be sorted by ID. http2: the service is declared to speak HTTP/2, so
+// that its instances are spoken to by what their callers use; see followsCaller.
+func Assignment(service string, instances []*mesh.Instance, http2 bool) (*endpointv3.ClusterLoadAssignment, error) {
 	type place struct{ region, zone string }
 	byPlace := map[place]*endpointv3.LocalityLbEndpoints{}
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: OutboundCluster(service)}
@@ -40,7 +41,7 @@ func Assignment(service string, instances []*mesh.Instance) (*endpointv3.Cluster
 			return nil, fmt.Errorf("endpoints of service %q: weights add up to more than %d", service, uint32(math.MaxUint32))
 		}
 		l.LoadBalancingWeight.Value += weight
-		l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(in, weight))
+		l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(in, weight, http2 || followsCaller(in)))
 	}
 	slices.SortFunc(out.Endpoints, func(a, b *endpointv3.LocalityLbEndpoints) int {
 		return cmp.Or(cmp.Compare(a.Locality.Region, b.Locality.Region), cmp.Compare(a.Locality.Zone, b.Locality.Zone))
@@ -93,10 +94,20 @@ func addressOf(in *mesh.Instance) netip.AddrPort {
 	return netip.AddrPortFrom(a.Unmap(), in.Port)
 }
 
-func lbEndpoint(in *mesh.Instance, weight uint32) *endpointv3.LbEndpoint {
+// followsCaller reports whether an instance takes any request by the protocol of its
+// caller: a sidecar does, and what has registered as a server of HTTP/2. Any other may
+// know HTTP/1.1 alone, as most servers in the clear do.
+func followsCaller(in *mesh.Instance) bool {
+	return in.Node != "" || in.MutualTLS || mesh.SpeaksHTTP2(in.Protocol)
+}
+
+func lbEndpoint(in *mesh.Instance, weight uint32, follows bool) *endpointv3.LbEndpoint {
 	about := map[string]*structpb.Value{"instance": structpb.NewStringValue(in.ID)}
 	if in.Version != "" {
 		about["version"] = structpb.NewStringValue(in.Version)
+	}
+	if !follows {
+		about[http2Key] = structpb.NewStringValue(http2Calls)
 	}
 	e := &endpointv3.LbEndpoint{
 		HostIdentifier: &endpointv3.LbEndpoint_Endpoint{Endpoint: &endpointv3.Endpoint{

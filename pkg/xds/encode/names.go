@@ -24,6 +24,11 @@ const (
 	TapName           = "io.outrigger.tap"
 	TapType           = "type.googleapis.com/io.outrigger.v1.Tap"
 
+	// http2Key in the metadata of a cluster or an endpoint with the value http2Calls: of
+	// HTTP/2 only calls of gRPC go there by it.
+	http2Key   = "http2"
+	http2Calls = "calls"
+
 	// MeshDomain is the suffix under which a service is also known.
 	MeshDomain = "mesh"
 )
