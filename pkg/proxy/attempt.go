@@ -23,6 +23,7 @@ type attempt struct {
 
 	startedAt int64 // admitted
 	sentAt    int64 // head queued; 0: not yet
+	leaves    int64 // when it is to end, its connection being outdated; 0: not
 	status    int
 	verdict   int // status that stands for the call's, if it is gRPC and has one; else 0
 

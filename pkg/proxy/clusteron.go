@@ -20,10 +20,12 @@ type clusterOn struct {
 	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
 	counts breaker.Counts
 	dirty  bool // something was counted since the last flush
-	stats  clusterStats
-	limits http1.Limits
-	http2  http2.Limits
-	req    lb.Request // scratch
+	// modified by an update whose consequences are being drawn.
+	modified bool
+	stats    clusterStats
+	limits   http1.Limits
+	http2    http2.Limits
+	req      lb.Request // scratch
 	// Of clusters without hosts of their own; nil for others.
 	originals *lb.Originals
 	scratch   []byte

@@ -139,18 +139,6 @@ func (w *worker) drainChain(ch *chain) {
 	}
 }
 
-// leaveOutdated tells TCP connections to go, in the drain time, whose side to the
-// endpoint would be made in another way by now.
-func (w *worker) leaveOutdated() {
-	retire := w.loop.Now() + int64(w.proxy.options.DrainTime)
-	for t := w.tunnels; t != nil; t = t.next {
-		if t.open && t.retire == 0 && t.outdated() {
-			t.retire = retire
-			t.arm()
-		}
-	}
-}
-
 // endChain ends the exchanges of a chain whose drain time is over: a response may
 // have no end of its own. Tunnels see to theirs.
 func (w *worker) endChain(ch *chain) {

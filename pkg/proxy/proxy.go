@@ -253,9 +253,7 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed []*cluster) {
 		}
 		c.spec.Store(newSpec(prev, res, a, p.ejections, rand.Uint64()))
 		p.counts.cluster(prev, res)
-		if prev != nil {
-			changed = append(changed, c)
-		}
+		changed = append(changed, c) // one that is new may have had connections before
 	}
 	return changed
 }

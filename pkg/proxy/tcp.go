@@ -226,7 +226,7 @@ func (t *tunnel) OnTimer(*reactor.Timer) {
 		t.w.stats.tcpDrained++
 		t.notice()
 	case t.retire != 0 && now >= t.retire:
-		t.rec.CloseDetails = "drain_time_over"
+		t.noteEnd()
 		t.down.conn.Close(nil)
 	case idle > 0 && now >= t.active+idle:
 		t.rec.CloseDetails = "tcp_session_idle_timeout"
@@ -243,11 +243,20 @@ const noticeTime = time.Second
 // What they send after that has nowhere to go.
 func (t *tunnel) notice() {
 	t.noticed = true
-	t.rec.CloseDetails = "drain_time_over"
+	t.noteEnd()
 	t.down.conn.CloseWrite()
 	t.up.conn.CloseWrite()
 	t.retire = t.w.loop.Now() + int64(noticeTime)
 	t.arm()
+}
+
+// noteEnd writes down why the connection ends.
+func (t *tunnel) noteEnd() {
+	t.rec.CloseDetails = failureDrained.Details
+	if t.outdated() {
+		t.rec.CloseDetails = detailsOutdated
+		t.rec.Flags |= record.LR
+	}
 }
 
 // arm makes the timer of an open tunnel fire at what is due first.

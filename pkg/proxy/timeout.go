@@ -72,6 +72,9 @@ func (x *exchange) OnTimer(*reactor.Timer) {
 		return false
 	}
 	m := x.manager.res
+	if x.endOutdated(pending) {
+		return
+	}
 	switch {
 	case !x.requestDone && m.RequestTimeout > 0 && pending(x.began+int64(m.RequestTimeout)):
 		x.fail(&failureRequestTimeout)

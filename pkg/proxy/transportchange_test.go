@@ -3,14 +3,18 @@
 package proxy
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -153,6 +157,7 @@ func TestTCPConnectionsMadeInAnotherWayEndWithTheDrainTime(t *testing.T) {
 			t.Skip("of TCP alone")
 		}
 		r.until("it is open", time.Minute, func() bool { return string(r.ends[0].peer.Received) == ask })
+		tunnel := r.p.workers[0].tunnels
 		r.use(nil)
 		r.pass(2 * r.p.options.DrainTime)
 		if r.client.EOF || r.ends[0].peer.EOF {
@@ -164,5 +169,155 @@ func TestTCPConnectionsMadeInAnotherWayEndWithTheDrainTime(t *testing.T) {
 		if took, whole := r.world.Now()-start, r.p.options.DrainTime; took < whole-time.Second || took > whole+2*time.Second {
 			t.Errorf("told after %v, want %v", took, whole)
 		}
+		if d, f := tunnel.rec.CloseDetails, tunnel.rec.Flags; d != "upstream_transport_security_changed" || f != record.LR {
+			t.Errorf("logged %q and flags %v", d, f)
+		}
+	})
+}
+
+// recorded keeps what access logs would say.
+type recorded struct{ lines []string }
+
+// Consume implements record.Consumer.
+func (c *recorded) Consume(r *record.Record) {
+	c.lines = append(c.lines, fmt.Sprintf("%d %s %s", r.Status, r.Flags, r.Details))
+}
+
+// logged has the exchanges of the first chain recorded.
+func (r *simRig) logged() func() []string {
+	c := &recorded{}
+	r.p.listeners["l"].config.Load().chains[0].manager.Load().consumer = c
+	return func() []string {
+		r.p.workers[0].ring.Drain(1000)
+		return c.lines
+	}
+}
+
+// use is transportRig.use of a span.
+func (s *span) use(secure *resource.UpstreamTLS) {
+	s.r.t.Helper()
+	c := *s.r.snap.Clusters["c"]
+	c.TLS = secure
+	s.r.snap.Clusters["c"] = &c
+	s.r.apply()
+}
+
+// goesOn checks that bytes still come through.
+func (s *span) goesOn(c, up *wireEnd, text string) {
+	s.r.t.Helper()
+	c.write([]byte(text), false)
+	s.r.until("bytes", time.Second, func() bool { return strings.HasSuffix(string(up.data), text) })
+}
+
+// A tunnel survives what changes of its endpoint, but not in the clear where others
+// are made over TLS, nor the other way round.
+func TestTunnelsMadeInAnotherWayEndWithTheDrainTime(t *testing.T) {
+	spans(t, asIs, func(t *testing.T, s *span) {
+		m := newMint(t)
+		lines := s.r.logged()
+		c, up := s.open("")
+		whole := s.r.p.options.DrainTime
+		pass := func(d time.Duration) {
+			t.Helper()
+			if err := s.r.world.Run(d); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.use(nil) // the same, decoded anew
+		pass(2 * whole)
+		s.goesOn(c, up, "one")
+		s.use(upstreamTLS(m))
+		pass(whole / 2)
+		s.goesOn(c, up, "two")
+		s.use(nil) // taken back in time
+		pass(2 * whole)
+		s.goesOn(c, up, "three")
+		s.use(upstreamTLS(m))
+		start := s.r.world.Now()
+		s.r.until("both are told", time.Minute, func() bool { return c.over() && (up.over() || up.broken()) })
+		if took := s.r.world.Now() - start; took < whole-time.Second || took > whole+2*time.Second {
+			t.Errorf("told after %v, want %v", took, whole)
+		}
+		if n := s.r.p.workers[0].stats.upgradesDrained; n != 1 {
+			t.Errorf("%d are counted", n)
+		}
+		status := "101"
+		if s.connect {
+			status = "200"
+		}
+		if got, want := lines(), []string{status + " LR upstream_transport_security_changed"}; !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+		s.closed(c)
+	})
+}
+
+// A response that has no end is no better than a tunnel.
+func TestResponsesOnConnectionsMadeInAnotherWayEndWithTheDrainTime(t *testing.T) {
+	overEach(t, func(t *testing.T, ask string, edit func(*resource.Snapshot)) {
+		m := newMint(t)
+		r := newTransportRig(t, m, func(s *resource.Snapshot) {
+			edit(s)
+			s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 0
+		}, func(r *transportRig, e *wireEnd) {
+			if r.snap.Clusters["c"].HTTP2 {
+				e.attach(http2.Server, http2.Limits{})
+			} else {
+				e.plain()
+			}
+		}, ask)
+		if ask == connect || r.snap.Listeners["l"].FilterChains[0].TCP != nil {
+			t.Skip("of requests alone")
+		}
+		lines := r.logged()
+		end := r.ends[0]
+		r.until("the request", time.Minute, func() bool { return end.head != "" })
+		if end.codec != nil {
+			end.peer.Write(end.codec.AppendResponse(nil, end.id, &codec.ResponseHead{Status: 200, BodyLength: codec.BodyChunked}, false))
+		} else {
+			end.peer.Write([]byte("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"))
+		}
+		r.until("it has begun", time.Minute, func() bool { return len(r.client.Received) > 0 })
+		start := r.world.Now()
+		r.use(upstreamTLS(m))
+		r.until("both are told", time.Minute, func() bool { return r.client.EOF && end.peer.EOF })
+		if took, whole := r.world.Now()-start, r.p.options.DrainTime; took < whole-time.Second || took > whole+2*time.Second {
+			t.Errorf("told after %v, want %v", took, whole)
+		}
+		if strings.HasSuffix(string(r.client.Received), "0\r\n\r\n") {
+			t.Error("the client takes it for whole")
+		}
+		if got, want := lines(), []string{"200 LR upstream_transport_security_changed"}; !slices.Equal(got, want) {
+			t.Errorf("logged %q, want %q", got, want)
+		}
+		r.unharmed()
+	})
+}
+
+// A listener that takes TLS from now on ends the tunnels that have come in the clear.
+func TestTunnelsInTheClearEndWithTheDrainTimeOfAListenerThatTakesTLS(t *testing.T) {
+	spans(t, asIs, func(t *testing.T, s *span) {
+		m := newMint(t)
+		lines := s.r.logged()
+		c, up := s.open("")
+		l := *s.r.snap.Listeners["l"]
+		chain := *l.FilterChains[0]
+		chain.TLS = &resource.DownstreamTLS{CommonTLS: resource.CommonTLS{Certificates: []*resource.TLSCertificate{m.issue(shopID, time.Now().Add(time.Hour))}, Validation: m.trust(webID)}, RequireClientCertificate: true}
+		l.FilterChains = []*resource.FilterChain{&chain}
+		s.r.snap.Listeners["l"] = &l
+		start := s.r.world.Now()
+		s.r.apply()
+		s.goesOn(c, up, "still")
+		s.r.until("both are told", time.Minute, func() bool { return c.over() && (up.over() || up.broken()) })
+		if took, whole := s.r.world.Now()-start, s.r.p.options.DrainTime; took < whole-time.Second || took > whole+2*time.Second {
+			t.Errorf("told after %v, want %v", took, whole)
+		}
+		if n := s.r.p.workers[0].stats.upgradesDrained; n != 1 {
+			t.Errorf("%d are counted", n)
+		}
+		if got := lines(); len(got) != 1 || !strings.HasSuffix(got[0], " drain_time_over") {
+			t.Errorf("logged %q", got)
+		}
+		s.closed(c)
 	})
 }

@@ -31,6 +31,8 @@ type upstream interface {
 	hold(on bool)
 	// full: more waits to be read by the peer than the request may add to.
 	full() bool
+	// madeWith is what the connection is secured with; nil: plaintext.
+	madeWith() *resource.UpstreamTLS
 	// wire returns the bytes since sendHead.
 	wire() (received, sent uint64)
 	// finish lets go of the attempt; complete: the response has ended.

@@ -195,12 +195,20 @@ func (w *worker) adopt(version uint64, changed []*cluster) {
 }
 
 func (w *worker) refresh(changed []*cluster) {
+	var modified []*clusterOn
 	for _, c := range changed {
 		if on := w.clusters[c]; on != nil {
+			on.modified = true
+			modified = append(modified, on)
 			on.refresh()
 		}
 	}
-	w.leaveOutdated()
+	if len(changed) > 0 {
+		w.leaveOutdated()
+	}
+	for _, on := range modified {
+		on.modified = false
+	}
 }
 
 // clusterOn returns the worker's side of a cluster, made at its first use; nil

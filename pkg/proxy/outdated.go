@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// A connection to an endpoint is outdated when another one would be made in another way
+// by now: over TLS, no longer over TLS, or over TLS with other settings. Pools give none
+// to requests. What is under way on one has the drain time to end by itself; a tunnel, a
+// stream and a TCP connection have no end of their own, and would stay in the clear for
+// as long as they like. Certificates and roots that are renewed outdate nothing.
+
+// detailsOutdated is what access logs say of what was ended because of that, beside the
+// flag LR.
+const detailsOutdated = "upstream_transport_security_changed"
+
+var failureOutdated = failure{
+	Flag: record.LR, Status: 503, Details: detailsOutdated, GRPC: grpc.Unavailable,
+	Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: local reset, transport security of the upstream has changed"),
+}
+
+// leaveOutdated tells what is under way on outdated connections to the endpoints of
+// clusters that have changed to end with the drain time.
+func (w *worker) leaveOutdated() {
+	end := w.loop.Now() + int64(w.proxy.options.DrainTime)
+	for t := w.tunnels; t != nil; t = t.next {
+		if t.open && t.retire == 0 && t.outdated() {
+			t.retire = end
+			t.arm()
+		}
+	}
+	for d := w.downs.first; d != nil; d = d.next {
+		d.x.leaveOutdated(end)
+	}
+	for _, c := range w.http2s {
+		for _, s := range c.streams {
+			s.x.leaveOutdated(end)
+		}
+	}
+}
+
+// leaveOutdated marks the exchange's attempts; x may be nil.
+func (x *exchange) leaveOutdated(end int64) {
+	if x == nil {
+		return
+	}
+	mark := func(a *attempt) {
+		switch {
+		case a == nil || a.on == nil || !a.on.modified:
+		case !a.outdated():
+			a.leaves = 0
+		case a.leaves == 0:
+			a.leaves = end
+			x.ensure(end)
+		}
+	}
+	mark(x.main)
+	for _, a := range x.shadows {
+		mark(a)
+	}
+}
+
+// outdated reports whether the attempt is under way on an outdated connection.
+func (a *attempt) outdated() bool {
+	return a.up != nil && a.up.madeWith() != a.on.transport(a.host).res
+}
+
+// endOutdated ends attempts whose time is over; it reports whether the exchange has
+// ended with them.
+func (x *exchange) endOutdated(pending func(int64) bool) bool {
+	for _, a := range slices.Backward(x.shadows) {
+		if a.leaves != 0 && pending(a.leaves) {
+			a.on.stats.mirrorDropped++
+			a.finish(&failureOutdated)
+		}
+	}
+	a := x.main
+	if a == nil || a.leaves == 0 || !pending(a.leaves) {
+		return false
+	}
+	if a.tunnels() {
+		x.w.stats.upgradesDrained++
+	}
+	x.fail(&failureOutdated)
+	return true
+}
+
+// madeWith implements upstream.
+func (u *upstreamConn) madeWith() *resource.UpstreamTLS { return u.secure }
+
+// madeWith implements upstream.
+func (c *http2Call) madeWith() *resource.UpstreamTLS { return c.u.secure }
+
+// madeWith implements upstream.
+func (t *tunnelConn) madeWith() *resource.UpstreamTLS { return t.secure }
