@@ -82,7 +82,7 @@ func (on *clusterOn) refresh() {
 // pick chooses a host for the exchange's next attempt.
 func (on *clusterOn) pick(x *exchange) *lb.Host {
 	if on.originals != nil {
-		return on.pickOriginal(on.destination(x))
+		return on.pickOriginal(on.destination(x), x.Record.DirectRemote)
 	}
 	r := &on.req
 	r.Hash, r.HasHash = x.hash, x.hasHash

@@ -167,6 +167,9 @@ func (d *downstreamConn) OnConnect(*reactor.Conn) {}
 // OnData decodes requests: one at a time, what is pipelined behind it waits.
 func (d *downstreamConn) OnData(c *reactor.Conn, in []byte) int {
 	d.countBytes()
+	if d.requests == 0 && d.comesBack() {
+		return len(in)
+	}
 	if d.requests == 0 && in[0] == http2.Preface[0] && d.dec.Idle() {
 		if m := d.chain.manager.Load(); speaks(c, m) == resource.CodecAuto {
 			yes, maybe := http2.IsPreface(in)
@@ -477,15 +480,6 @@ func (d *downstreamConn) OnClose(c *reactor.Conn, _ error) {
 	defer d.left()
 	d.gone()
 	d.listener.config.Load().log.accepted(d.w, c, d.started, d.chain.name, 0, "", d.security)
-}
-
-// left takes the connection off the books, whatever happens to its exchange.
-func (d *downstreamConn) left() {
-	d.countBytes()
-	d.w.downs.remove(d)
-	d.listener.left(d.chain)
-	d.opened.cxActive--
-	d.opened.cxDestroy++
 }
 
 // gone ends the exchange of a peer that went away.

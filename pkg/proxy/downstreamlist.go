@@ -29,3 +29,12 @@ func (l *downstreamList) remove(d *downstreamConn) {
 	d.prev, d.next = nil, nil
 	l.n--
 }
+
+// left takes the connection off the books, whatever happens to its exchange.
+func (d *downstreamConn) left() {
+	d.countBytes()
+	d.w.downs.remove(d)
+	d.listener.left(d.chain)
+	d.opened.cxActive--
+	d.opened.cxDestroy++
+}

@@ -39,9 +39,10 @@ type openSocket struct {
 
 // listenerOn is a listener on one worker.
 type listenerOn struct {
-	shared *listener
-	w      *worker
-	open   []*reactor.Listener
+	shared  *listener
+	w       *worker
+	sockets []openSocket // set once
+	open    []*reactor.Listener
 }
 
 // applyListeners opens, updates and closes listeners. Errors are joined; each
@@ -177,7 +178,7 @@ func (p *Proxy) attach(l *listener) {
 	open := l.open
 	for i, w := range p.workers {
 		w.loop.PostOffLoop(func() {
-			on := &listenerOn{shared: l, w: w}
+			on := &listenerOn{shared: l, w: w, sockets: open}
 			for _, o := range open {
 				ln, err := w.loop.AddListener(o.set.Socket(i), on)
 				if err != nil {
@@ -286,6 +287,9 @@ func (on *listenerOn) OnAccept(c *reactor.Conn) reactor.Handler {
 	l := on.shared
 	conf := l.config.Load()
 	l.active.Add(1)
+	if l.refuseLoop(on.w, c, conf) {
+		return nil
+	}
 	if len(conf.res.Filters) > 0 {
 		return on.w.inspect(c, l, conf)
 	}

@@ -66,6 +66,7 @@ type Proxy struct {
 	ejections *breaker.EventLog
 	accepting *reactor.Places // nil: no limit
 	dialling  *reactor.Places
+	ends      reactor.Ends // of what the workers have dialled
 	// Handshakes compute here: ours do not wait behind those of whoever connects.
 	acceptedCPU, dialledCPU mtls.CPU
 	tickets                 mtls.Tickets

@@ -105,6 +105,7 @@ type workerStats struct {
 	http2KeepAlive                         uint64
 	http2Floods                            [http2.Floods]uint64 // by kind
 	upgradesDrained                        uint64
+	loopsRefused                           uint64
 	plaintextBesideTLS                     uint64 // connections of chains without TLS, where others have it
 }
 

@@ -150,6 +150,7 @@ func (s *workerStats) add(o *workerStats) {
 	s.panics += o.panics
 	s.listenerRefused += o.listenerRefused
 	s.noFilterChain += o.noFilterChain
+	s.loopsRefused += o.loopsRefused
 	s.tcpTotal += o.tcpTotal
 	s.tcpActive += o.tcpActive
 	s.tcpDrained += o.tcpDrained

@@ -209,6 +209,7 @@ func (s *sampler) worker(t *totals) {
 	s.add("outrigger.http2.keepalive_timeout_total", "Connections of HTTP/2 from downstream closed as the peer gave no sign of life.", counter, t.workers.http2KeepAlive)
 	s.add("outrigger.tcp.downstream_cx_drained_total", "Connections of TCP proxies ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.tcpDrained)
 	s.add("outrigger.http.downstream_cx_upgrades_drained_total", "Tunnels that requests had become, ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.upgradesDrained)
+	s.add("outrigger.loops_refused_total", "Connections refused as they lead back to this sidecar: its own that were redirected to it, and original destinations that are its listeners.", counter, t.workers.loopsRefused)
 	s.add("outrigger.panics_total", "Panics of workers; each cost its connection.", counter, t.workers.panics)
 	for i := range t.loops {
 		id := strconv.Itoa(i)

@@ -141,7 +141,7 @@ func (t *tunnel) connect() {
 		req.Hash, req.HasHash = hashAddr(t.rec.Remote.Addr()), true
 	}
 	if t.on.originals != nil {
-		t.host = t.on.pickOriginal(t.rec.Local)
+		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
 		t.host = t.on.picker.Pick(t.on.spec.lb.View(), &req)
 	}

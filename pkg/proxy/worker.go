@@ -88,7 +88,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 		habits:    habits{},
 	}
 	w.byName.Store(&map[string]*cluster{})
-	loop, err := p.options.NewLoop(reactor.Config{Index: index, OnPanic: w.onPanic, Accepting: p.accepting, Dialling: p.dialling})
+	loop, err := p.options.NewLoop(reactor.Config{Index: index, OnPanic: w.onPanic, Accepting: p.accepting, Dialling: p.dialling, Ends: &p.ends})
 	if err != nil {
 		return nil, err
 	}

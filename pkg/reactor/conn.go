@@ -174,7 +174,19 @@ func (c *Conn) OriginalDst() netip.AddrPort {
 	return c.loop.sys.OriginalDst(int(c.fd), c.DirectRemoteAddr().Addr().Unmap().Is6())
 }
 
-// LocalAddr returns our address, zero for Unix sockets and before OnConnect.
+// ComesBack reports whether c was accepted and is a connection that the process has
+// dialled itself, led back to it by a rule of the kernel (Config.Ends).
+func (c *Conn) ComesBack() bool {
+	from := c.DirectRemoteAddr()
+	if !c.loop.config.Ends.From(from) {
+		return false
+	}
+	to := c.OriginalDst()
+	return to.IsValid() && to != c.loop.sys.LocalAddr(int(c.fd)) && c.loop.Dialled(from, to)
+}
+
+// LocalAddr returns our address, zero for Unix sockets; of a dialled connection it may be
+// zero before OnConnect.
 func (c *Conn) LocalAddr() netip.AddrPort {
 	if !c.local.IsValid() && c.remote.IsValid() && (c.state == open || c.state == lingering) {
 		c.local = c.loop.sys.LocalAddr(int(c.fd))

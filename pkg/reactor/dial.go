@@ -55,6 +55,10 @@ func (l *Loop) Dial(to Addr, o DialOptions, h Handler) (*Conn, error) {
 		c.remote = netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	}
 	if errno == 0 {
+		if l.config.Ends != nil && c.remote.IsValid() { // before anybody can have accepted it
+			c.local = l.sys.LocalAddr(fd)
+			l.config.Ends.add(c.local, c.remote)
+		}
 		errno = l.sys.Watch(fd, l.token(c.slot), ModeStream)
 	}
 	if errno != 0 {
@@ -85,7 +89,9 @@ func (l *Loop) connected(c *Conn) {
 	c.state = open
 	c.flags |= writable
 	if c.remote.IsValid() {
-		c.local = l.sys.LocalAddr(int(c.fd))
+		if !c.local.IsValid() {
+			c.local = l.sys.LocalAddr(int(c.fd))
+		}
 		if c.local == c.remote {
 			// A port that nobody listens on was chosen as our own, and TCP
 			// connected the socket with itself.

@@ -4,6 +4,7 @@ package reactor
 
 import (
 	"fmt"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ type Config struct {
 	// Accepting and Dialling are the places of accepted and of dialled connections,
 	// shared with other loops; nil: no limit.
 	Accepting, Dialling *Places
+	// Ends get to know the connections that are dialled, shared with other loops; nil:
+	// nobody wants to know.
+	Ends *Ends
 	// OnPanic is told of panics in callbacks, on the loop; nil drops them (they
 	// are counted in any case).
 	OnPanic func(v any, stack []byte)
@@ -173,6 +177,11 @@ func (l *Loop) Crowded() bool { return l.config.Accepting.Crowded() }
 // Dial fails with EMFILE.
 func (l *Loop) MayDial() bool { return !l.config.Dialling.Full() }
 
+// Dialled is Ends.Dialled of Config.Ends.
+func (l *Loop) Dialled(local, remote netip.AddrPort) bool {
+	return l.config.Ends.Dialled(local, remote)
+}
+
 // Index returns Config.Index.
 func (l *Loop) Index() int { return l.config.Index }
 
@@ -210,6 +219,7 @@ func (l *Loop) close(c *Conn, err error) {
 		l.config.Accepting.give()
 	case c.has(dialled):
 		l.config.Dialling.give()
+		l.config.Ends.remove(c.local, c.remote)
 	}
 	if c.linger != nil {
 		c.linger.timer.Stop()

@@ -16,6 +16,8 @@ type endpoint struct {
 	far    *endpoint // nil until connected
 	local  netip.AddrPort
 	remote netip.AddrPort
+	// original is where it was going that was diverted here.
+	original netip.AddrPort
 
 	machine *machine // watching it; nil for a Peer's
 	token   uint64

@@ -116,12 +116,19 @@ func (w *World) arriveSYN(e *endpoint, to reactor.Addr) {
 	if e.closed {
 		return
 	}
+	at, diverted := w.diverted[to.AddrPort]
+	if diverted {
+		to = reactor.TCPAddr(at)
+	}
 	b := w.servers[to.String()]
 	if b == nil {
 		w.at(w.now+w.delay(), func() { e.connected(syscall.ECONNREFUSED) })
 		return
 	}
 	far := &endpoint{world: w, local: e.remote, remote: e.local, far: e}
+	if diverted {
+		far.local, far.original = at, e.remote
+	}
 	e.far = far
 	e.arrival = w.now + w.delay()
 	w.at(e.arrival, func() { e.connected(0) })

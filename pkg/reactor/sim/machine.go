@@ -146,11 +146,11 @@ func (m *machine) endpoint(fd int) *endpoint {
 func (m *machine) SocketError(fd int) syscall.Errno { return m.endpoint(fd).failed }
 func (m *machine) LocalAddr(fd int) netip.AddrPort  { return m.endpoint(fd).local }
 func (m *machine) OriginalDst(fd int, _ bool) netip.AddrPort {
+	e := m.endpoint(fd)
 	if f := m.world.original; f != nil {
-		e := m.endpoint(fd)
 		return f(e.local, e.remote)
 	}
-	return netip.AddrPort{}
+	return e.original
 }
 func (m *machine) Unread(fd int) int                          { return len(m.endpoint(fd).inbox) }
 func (m *machine) CloseWrite(fd int) syscall.Errno            { return m.endpoint(fd).closeWrite() }

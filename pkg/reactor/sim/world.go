@@ -52,6 +52,7 @@ type World struct {
 	servers  map[string]*binding
 	holes    map[string]bool
 	original func(local, remote netip.AddrPort) netip.AddrPort
+	diverted map[netip.AddrPort]netip.AddrPort
 	digest   uint64
 }
 
@@ -100,6 +101,15 @@ func (w *World) OpenFDs() int { return w.open }
 // going before it was redirected to them.
 func (w *World) Redirect(original func(local, remote netip.AddrPort) netip.AddrPort) {
 	w.original = original
+}
+
+// Divert has connections to addr arrive at another listener, which learns by OriginalDst
+// where they were going, as a rule of the kernel does.
+func (w *World) Divert(addr, at netip.AddrPort) {
+	if w.diverted == nil {
+		w.diverted = map[netip.AddrPort]netip.AddrPort{}
+	}
+	w.diverted[addr] = at
 }
 
 // Blackhole has connects to addr neither succeed nor fail, or ends that.

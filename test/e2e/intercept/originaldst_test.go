@@ -157,3 +157,68 @@ func (w *world) stat(t *testing.T, name string) int {
 	t.Fatalf("no number %s in %.300q", name, all)
 	return 0
 }
+
+const routingBootstrap = `
+admin: {address: {socket_address: {address: 127.0.0.1, port_value: 15000}}}
+static_resources:
+  listeners:
+  - name: out
+    traffic_direction: OUTBOUND
+    address: {socket_address: {address: 127.0.0.1, port_value: 15001}}
+    additional_addresses:
+    - {address: {socket_address: {address: "::1", port_value: 15001}}}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: out
+          http_filters:
+          - name: router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+          route_config:
+            name: r
+            virtual_hosts:
+            - {name: "4", domains: ["v4"], routes: [{match: {prefix: /}, route: {cluster: "4"}}]}
+            - {name: "6", domains: ["v6"], routes: [{match: {prefix: /}, route: {cluster: "6"}}]}
+  clusters:
+  - {name: "4", type: STATIC, load_assignment: {cluster_name: "4", endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 10.77.0.2, port_value: 80}}}}]}]}}
+  - {name: "6", type: STATIC, load_assignment: {cluster_name: "6", endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: "fd77::2", port_value: 80}}}}]}]}}
+`
+
+// A sidecar whose user the rules do not know has all that it dials led back to it. It
+// notices, whether it goes by the destination or by the Host of a request.
+func TestASidecarThatTheRulesInterceptRefusesItsOwnConnections(t *testing.T) {
+	for name, bootstrap := range map[string]string{"by destination": passingBootstrap, "by Host": routingBootstrap} {
+		t.Run(name, func(t *testing.T) {
+			eachTool(t, func(t *testing.T, w *world, tool string) {
+				w.serveHTTP(t, w.peer, "peer", ":80")
+				path := filepath.Join(folder(t, application), "bootstrap.yaml")
+				if err := os.WriteFile(path, []byte(bootstrap), 0o644); err != nil {
+					t.Fatal(err)
+				}
+				w.start(t, w.app, application, sidecarBinary, "-c", path, "--concurrency", "2", "--drain-time-s", "1")
+				await(t, "the sidecar", "listens", func() string {
+					c, err := w.dial(t, w.app, application, "127.0.0.1:15001")
+					if err != nil {
+						return err.Error()
+					}
+					c.Close()
+					return "listens"
+				})
+				w.intercept(t, "--tool", tool)
+				for _, c := range []struct{ to, host string }{{peerV4 + ":80", "v4"}, {"[" + peerV6 + "]:80", "v6"}} {
+					before := w.stat(t, "outrigger.loops_refused_total")
+					if got := w.get(t, w.app, application, c.to, c.host); strings.HasPrefix(got, "200") {
+						t.Errorf("%s: %q, though there is no way there", c.host, got)
+					}
+					// The connection, and one more try. A worker may take one before the other has
+					// noted it: that one is noticed at the next turn.
+					if n := w.stat(t, "outrigger.loops_refused_total") - before; n < 1 || n > 10 {
+						t.Errorf("%s: %d were refused", c.host, n)
+					}
+				}
+			})
+		})
+	}
+}
