@@ -13,8 +13,8 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
-// downstream is the side of an exchange that asked: an HTTP/1 connection, or
-// nobody (a mirrored request).
+// downstream is the side of an exchange that asked: an HTTP/1 connection, a stream of
+// an HTTP/2 connection, or this process itself (SubmitOffLoop).
 type downstream interface {
 	// sendInformational forwards a 1xx.
 	sendInformational(x *exchange, h *codec.ResponseHead)
