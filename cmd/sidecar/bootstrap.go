@@ -46,9 +46,10 @@ func loadBootstrap(o *Options, n Node, reg *filter.Registry) (*decode.BootstrapC
 }
 
 // commonBootstrap is what --service and --controlplane stand for: everything by
-// delta ADS from the control plane.
+// delta ADS from the control plane. It is waited for without a limit: a sidecar that
+// has no listeners yet must not be ready, and sidecar exec not start its command.
 func commonBootstrap(o *Options, n Node) *decode.BootstrapConfig {
-	ads := decode.Source{Kind: decode.SourceADS, InitialFetchTimeout: 15 * time.Second}
+	ads := decode.Source{Kind: decode.SourceADS}
 	metadata := map[string]any{}
 	for k, v := range n.Metadata {
 		metadata[k] = v
@@ -56,10 +57,7 @@ func commonBootstrap(o *Options, n Node) *decode.BootstrapConfig {
 	return &decode.BootstrapConfig{
 		File: "command line",
 		Node: decode.Node{ID: n.ID, Cluster: n.Cluster, Region: n.Region, Zone: n.Zone, Metadata: metadata},
-		ADS: &decode.Source{
-			Kind: decode.SourceDelta, InitialFetchTimeout: 15 * time.Second,
-			Service: decode.Service{Target: o.ControlPlane},
-		},
+		ADS: &decode.Source{Kind: decode.SourceDelta, Service: decode.Service{Target: o.ControlPlane}},
 		LDS: &ads, CDS: &ads,
 		StatsFlush: 5 * time.Second,
 	}

@@ -52,6 +52,22 @@ func TestFlagsReplaceWhatTheBootstrapSaysOfTheNode(t *testing.T) {
 	}
 }
 
+// With a limit, a sidecar whose control plane is away would be ready, without a listener,
+// once that is over.
+func TestTheControlPlanesFirstAnswerIsWaitedForForEver(t *testing.T) {
+	o, err := readLine(t, "--service orders --controlplane 127.0.0.1:15010")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := loadBootstrap(&o, o.Node(), filters())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.LDS.InitialFetchTimeout != 0 || b.CDS.InitialFetchTimeout != 0 {
+		t.Errorf("listeners are waited for for %v, clusters for %v; want no limit", b.LDS.InitialFetchTimeout, b.CDS.InitialFetchTimeout)
+	}
+}
+
 func TestConfigYAMLIsLaidOverTheFile(t *testing.T) {
 	path := write(t, bootstrapText)
 	o := Options{ConfigPath: path, ConfigYAML: `{node: {id: over}, static_resources: {clusters: [{name: two, type: STATIC}]}}`}
