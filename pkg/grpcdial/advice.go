@@ -37,7 +37,14 @@ func (a adviser) advise(err error) error {
 	text := err.Error()
 	has := func(part string) bool { return strings.Contains(text, part) }
 	hint := ""
+	_, why, dialled := strings.Cut(status.Convert(err).Message(), "Error while dialing: ")
 	switch {
+	case dialled:
+		why = strings.TrimSuffix(why, `"`)
+		if has("connection refused") {
+			why += " (nothing listens there: is the control plane running, and is this the address of its serve --xds, 15010 by default?)"
+		}
+		return status.Errorf(status.Code(err), "%s cannot be reached: %s", a.target, why)
 	case has("looked like an HTTP/1.1 header"):
 		return status.Errorf(codes.Unavailable, "%s is an HTTP port and no gRPC port: --controlplane (or the bootstrap's xDS cluster) wants the control plane's xDS port, that of its serve --xds (15010 by default), not that of serve --http (15014)", a.target)
 	case !a.tls && has("error reading server preface"):

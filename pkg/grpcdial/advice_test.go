@@ -75,12 +75,18 @@ func TestAConnectionThatFailsIsToldWithWhatToDo(t *testing.T) {
 	server := grpc.NewServer()
 	go func() { _ = server.Serve(plain) }() // until it is stopped
 	defer server.Stop()
+	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = nobody.Close()
 	roots := &tls.Config{RootCAs: x509.NewCertPool()}
 	for _, c := range []struct {
 		name, target string
 		tls          *tls.Config
 		want         string
 	}{
+		{"nobody listens", nobody.Addr().String(), nil, nobody.Addr().String() + " cannot be reached: dial tcp " + nobody.Addr().String() + ": connect: connection refused (nothing listens there: is the control plane running"},
 		{"plaintext to a TLS port", closing.Addr().String(), nil, "add --trust-bundle, or use the plaintext port (15010)"},
 		{"TLS to a plaintext port", plain.Addr().String(), roots, plain.Addr().String() + " is a plaintext port; mutual TLS is on that of serve --xds-mtls (15012"},
 		{"other roots", encrypted.Listener.Addr().String(), roots, "fetch them anew: controlplane ca bundle"},
