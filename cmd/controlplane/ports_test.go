@@ -64,7 +64,7 @@ func TestExplainTakesWhoeverMaySendTheRequest(t *testing.T) {
 		{"same", exitNotFound, "an instance id that one service alone has"},
 	} {
 		r := d.want(d.run("", "explain", "GET", "http://payments/", "--from", tt.from), tt.code, tt.want)
-		if tt.code == 0 && !strings.Contains(r.out, "payments, one of 1 instances") {
+		if tt.code == 0 && !strings.Contains(r.out, "payments, the only instance") {
 			t.Errorf("--from %s:\n%s", tt.from, r.out)
 		}
 	}

@@ -118,18 +118,18 @@ func TestExplainSaysWhereARealSidecarSendsARequest(t *testing.T) {
 		outcome           string
 		step              string
 	}{
-		{"a header that matches", "http://shop/v1/x", "x-user: 7", "200 two", "two, one of 1 endpoints", `route beta taken: path prefix /v1, x-user "7"`},
-		{"a header that is absent", "http://shop/v1/x", "", "200 one", "one, one of 1 endpoints", `route beta skipped: wants x-user "7", it is absent`},
-		{"another value", "http://shop/v1", "x-user: 8", "200 one", "one, one of 1 endpoints", `route beta skipped: wants x-user "7", it is "8"`},
-		{"a wildcard and capitals", "http://A.Shop/v2", "", "200 one", "one, one of 1 endpoints", "virtual host shop the most specific of local for a.shop"},
-		{"a parameter", "http://shop/q?a=bc", "", "200 two", "two, one of 1 endpoints", `route query taken: path /q, parameter a beginning with "b"`},
+		{"a header that matches", "http://shop/v1/x", "x-user: 7", "200 two", "two, the only endpoint", `route beta taken: path prefix /v1, x-user "7"`},
+		{"a header that is absent", "http://shop/v1/x", "", "200 one", "one, the only endpoint", `route beta skipped: wants x-user "7", it is absent`},
+		{"another value", "http://shop/v1", "x-user: 8", "200 one", "one, the only endpoint", `route beta skipped: wants x-user "7", it is "8"`},
+		{"a wildcard and capitals", "http://A.Shop/v2", "", "200 one", "one, the only endpoint", "virtual host shop the most specific of local for a.shop"},
+		{"a parameter", "http://shop/q?a=bc", "", "200 two", "two, the only endpoint", `route query taken: path /q, parameter a beginning with "b"`},
 		{"no route", "http://shop/q?a=c", "", "404 ", "404 NR: no route of the virtual host matches", `route query skipped: wants parameter a beginning with "b", it is "c"`},
 		{"no virtual host", "http://nobody/", "", "404 ", `404 NR: no virtual host of local has the host name "nobody"`, "listener out " + listener},
 		{"a redirect", "http://shop/old", "", "301 ", "301 from the sidecar itself: a redirect", "route moved taken: path /old"},
 		{"an answer of its own", "http://shop/fixed", "", "418 ", "418 from the sidecar itself", "route fixed taken: path /fixed"},
 		{"a cluster without endpoints", "http://shop/lost", "", "503 ", "503: nobody has no endpoint", "endpoint  no endpoints in nobody: 503 UH"},
-		{"a path that is normalised", "http://shop/a/../v1/x", "x-user: 7", "200 two", "two, one of 1 endpoints", "path /v1/x normalised from /a/../v1/x"},
-		{"a split", "http://shop/split", "", "", "one, nobody, one of 1 endpoints; 25% get 503, because nobody has none", "cluster nobody 25% of the requests"},
+		{"a path that is normalised", "http://shop/a/../v1/x", "x-user: 7", "200 two", "two, the only endpoint", "path /v1/x normalised from /a/../v1/x"},
+		{"a split", "http://shop/split", "", "", "one, nobody, the only endpoint; 25% get 503, because nobody has none", "cluster nobody 25% of the requests"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			args := []string{"explain", "get", tt.url, "--admin", admin, "-o", "json"}
@@ -199,7 +199,7 @@ func TestExplainNamesWhatIsWrong(t *testing.T) {
 		code int
 		want string
 	}{
-		{"a table for people", []string{"GET", "http://shop/v1"}, exitOK, "one, one of 1 endpoints\n"},
+		{"a table for people", []string{"GET", "http://shop/v1"}, exitOK, "one, the only endpoint\n"},
 		{"no argument", nil, exitUsage, "want METHOD URL, such as sidecar explain GET http://payments/v1/x"},
 		{"no method", []string{"http://shop/"}, exitUsage, "the method is missing: sidecar explain GET http://shop/"},
 		{"the wrong way round", []string{"http://shop/", "post"}, exitUsage, "the method comes first: sidecar explain POST http://shop/"},

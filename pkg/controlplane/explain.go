@@ -250,13 +250,13 @@ func (t *targets) outcome() (outcome string, routed bool) {
 	}
 	switch {
 	case t.instances == 0:
-		return "503 UH: " + names + " has no instance", false
+		return "503 UH: " + names + plural(len(t.names), " has", " have") + " no instance", false
 	case no.count == tried:
 		return "refused: " + no.String(), false
 	case t.usable == 0:
-		outcome = fmt.Sprintf("%s, but none of its %d instances is healthy: all are tried", names, t.instances)
+		outcome = fmt.Sprintf("%s, but %s healthy, and tried all the same", names, plural(t.instances, "its only instance is not", fmt.Sprintf("none of its %d instances is", t.instances)))
 	default:
-		outcome = fmt.Sprintf("%s, one of %d instances", names, t.usable)
+		outcome = names + ", " + plural(t.usable, "the only instance", fmt.Sprintf("one of %d instances", t.usable))
 	}
 	if no.count > 0 {
 		outcome += fmt.Sprintf(", but not with %d of them: %s", no.count, no)
@@ -265,6 +265,14 @@ func (t *targets) outcome() (outcome string, routed bool) {
 		outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", t.lost, strings.Join(t.empty, ", "))
 	}
 	return outcome, true
+}
+
+// plural chooses between the words for one and for any other number.
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
 }
 
 func actionOf(h encode.Hit) string {
@@ -276,7 +284,7 @@ func actionOf(h encode.Hit) string {
 		out += ", timeout " + h.Timeout.Round(time.Millisecond).String()
 	}
 	if h.Retries > 0 {
-		out += fmt.Sprintf(", up to %d retries on %s", h.Retries, h.RetryOn)
+		out += fmt.Sprintf(", up to %d %s on %s", h.Retries, plural(int(h.Retries), "retry", "retries"), h.RetryOn)
 	}
 	return out
 }

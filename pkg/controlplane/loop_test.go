@@ -222,11 +222,11 @@ func TestExplainFollowsARequest(t *testing.T) {
 		outcome   string
 		step      string // stage, name and reason of one step
 	}{
-		{"the default", "http://payments/v1", nil, "payments, one of 1 instances", "route default taken: path prefix /, timeout 15s, up to 1 retries"},
-		{"the reason of a skip", "http://payments/v2/x", nil, "payments, one of 1 instances", `route payments/0/0 skipped: wants x-beta "1", it is absent`},
+		{"the default", "http://payments/v1", nil, "payments, the only instance", "route default taken: path prefix /, timeout 15s, up to 1 retry"},
+		{"the reason of a skip", "http://payments/v2/x", nil, "payments, the only instance", `route payments/0/0 skipped: wants x-beta "1", it is absent`},
 		{"a header", "http://payments:8080/v2/x", []string{"X-Beta: 1"}, "503 UH: payments-v2 has no instance", `route payments/0/0 taken: path under /v2, x-beta "1"`},
-		{"whole segments", "http://payments/v20", []string{"X-Beta: 1"}, "payments, one of 1 instances", "route payments/0/0 skipped: wants path under /v2, the path is /v20"},
-		{"a split", "http://payments/split", nil, "payments, payments-v2, one of 1 instances; 25% get 503, because payments-v2 has none", "endpoint payments-v2 no endpoints: there is no such service, its 25% get 503"},
+		{"whole segments", "http://payments/v20", []string{"X-Beta: 1"}, "payments, the only instance", "route payments/0/0 skipped: wants path under /v2, the path is /v20"},
+		{"a split", "http://payments/split", nil, "payments, payments-v2, the only instance; 25% get 503, because payments-v2 has none", "endpoint payments-v2 no endpoints: there is no such service, its 25% get 503"},
 		{"a redirect", "http://shop.example.com/old", nil, "redirect: MOVED_PERMANENTLY new.example.com", "virtual host host|*.example.com the domain *.example.com"},
 		{"no weight", "http://payments/r/7?q=1", nil, "500 from the sidecar itself", "route payments/3/0 taken"},
 		{"an undeclared port", "http://payments:9/", nil, `404 NR: no service and no route has the host name "payments:9"`, "listener outbound"},
@@ -261,7 +261,7 @@ func TestExplainRefusesWhereMutualTLSDoes(t *testing.T) {
 		strict     = "{mode: strict}"
 		permissive = `{mode: permissive, until: "2026-12-01T00:00:00Z"}`
 		ended      = `{mode: permissive, until: "2026-11-29T00:00:00Z"}`
-		goes       = "hello, one of 1 instances"
+		goes       = "hello, the only instance"
 		closed     = "refused: the policy of hello is strict, and the instance has no identity"
 		noIdentity = "refused: hello takes mutual TLS only, and payments has no identity (--trust-bundle)"
 	)

@@ -320,9 +320,15 @@ func (x *explainer) finish(names []string) {
 	}
 	switch {
 	case !x.out.Routed:
+		if len(names) > 1 {
+			x.end("503: %s have no endpoint", what)
+			break
+		}
 		x.end("503: %s has no endpoint", what)
 	case usable == 0:
 		x.end("%s, but no endpoint is healthy", what)
+	case usable == 1:
+		x.end("%s, the only endpoint", what)
 	default:
 		x.end("%s, one of %d endpoints", what, usable)
 	}

@@ -285,7 +285,7 @@ func TestConnectionsGoThroughBothSidecars(t *testing.T) {
 	if a, err := mesh.Do(http.MethodGet, "http://"+caller.Outbound+"/", "", ""); err != nil || a.Status != http.StatusNotFound {
 		t.Errorf("no service: %d %v", a.Status, err)
 	}
-	if f := m.ControlPlane.CLI("", "explain", "CONNECT", "tcp://db:5432"); f.Code != 0 || !strings.Contains(f.Output, "db, one of 1 instances") {
+	if f := m.ControlPlane.CLI("", "explain", "CONNECT", "tcp://db:5432"); f.Code != 0 || !strings.Contains(f.Output, "db, the only instance") {
 		t.Errorf("explain: %d\n%s", f.Code, f.Output)
 	}
 }
