@@ -54,7 +54,7 @@ func (c *client) apply(ctx context.Context, files []string, dryRun bool, output 
 	if err := checkOutput(output, outputJSON...); err != nil {
 		return err
 	}
-	input, err := c.read(files)
+	input, err := c.read(files, "; nothing was sent")
 	if err != nil {
 		return err
 	}

@@ -45,7 +45,7 @@ func oneOf(values []string) string {
 
 // bindFiles adds -f with the completion of file names.
 func bindFiles(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "file, folder, or - for standard input; may be repeated")
+	cmd.Flags().StringArrayVarP(files, "filename", "f", nil, "`file`, folder, or - for standard input; may be repeated")
 	// It fails only where there is no such flag.
 	_ = cmd.MarkFlagFilename("filename", "yaml", "yml", "json")
 }

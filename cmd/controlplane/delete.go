@@ -45,7 +45,7 @@ func (c *client) keysToDelete(files, args []string) ([]mesh.Key, error) {
 	case len(files) > 0 && len(args) > 0:
 		return nil, exitWith(exitUsage, "name objects, or files with -f, not both")
 	case len(files) > 0:
-		input, err := c.read(files)
+		input, err := c.read(files, "; nothing was deleted")
 		if err != nil {
 			return nil, err
 		}

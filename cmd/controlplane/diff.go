@@ -33,7 +33,7 @@ file. It exits with 0 when apply would change nothing and with 6 when it would.`
 }
 
 func (c *client) diff(ctx context.Context, files []string) error {
-	input, err := c.read(files)
+	input, err := c.read(files, "; nothing was compared")
 	if err != nil {
 		return err
 	}

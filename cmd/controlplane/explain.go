@@ -54,7 +54,7 @@ What one sidecar has in force right now is what "sidecar explain" shows there.`,
 			return c.explain(cmd.Context(), q, output)
 		},
 	}
-	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "request header 'name: value'; may be repeated")
+	cmd.Flags().StringArrayVarP(&headers, "header", "H", nil, "request header `'name: value'`; may be repeated")
 	cmd.Flags().StringVar(&from, "from", "", "who sends the request: a service, SERVICE/INSTANCE, an instance id or a node id")
 	cmd.Flags().StringVar(&node, "node", "", "node id of the sidecar that sends the request")
 	bindOutput(cmd, &output, "", "json for scripts", outputJSON...)

@@ -81,7 +81,7 @@ func (c *client) get(ctx context.Context, kind, name, output string) error {
 	}
 	k, err := mesh.KindNamed(kind)
 	if err != nil {
-		return &exitError{exitUsage, err}
+		return exitWith(exitUsage, "%w; get also takes instances and events", err)
 	}
 	if k.Name == mesh.KindService && asTable {
 		return c.getServices(ctx, name)

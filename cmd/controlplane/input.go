@@ -4,6 +4,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -22,8 +23,9 @@ type source struct {
 	parsed mesh.Parsed
 }
 
-// read parses the files, folders and - (standard input) that -f names.
-func (c *client) read(names []string) ([]source, error) {
+// read parses the files, folders and - (standard input) that -f names. so says what
+// comes of an input that is wrong.
+func (c *client) read(names []string, so string) ([]source, error) {
 	if len(names) == 0 {
 		return nil, exitWith(exitUsage, "-f: name a file, a folder, or - for standard input")
 	}
@@ -58,7 +60,7 @@ func (c *client) read(names []string) ([]source, error) {
 		}
 	}
 	if len(errs) > 0 {
-		return nil, exitWith(exitFailed, "%d wrong in the input, nothing was sent\n%w", len(errs), errs)
+		return nil, exitWith(exitFailed, "%s in the input%s\n%w", counted(len(errs), "fault"), so, errs)
 	}
 	if len(out) == 0 {
 		return nil, exitWith(exitFailed, "no object in %s", strings.Join(names, ", "))
@@ -87,11 +89,20 @@ func readBounded(name string) ([]byte, error) {
 	return data, nil
 }
 
+// bare is the reason alone, for messages that name the file themselves.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
 // expand lists the YAML and JSON files of a folder, or the file itself.
 func expand(name string) ([]string, error) {
 	info, err := os.Stat(name)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("-f %s: %w", name, bare(err))
 	}
 	if !info.IsDir() {
 		return []string{name}, nil

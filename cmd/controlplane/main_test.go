@@ -126,6 +126,8 @@ func TestWrongCommandLinesAreRefusedByName(t *testing.T) {
 		{[]string{"serve", "--config", dir + "/none"}, exitUsage, "--config"},
 		{[]string{"serve", "--token-file", dir + "/none", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"}, exitUsage, "--token-file"},
 		{[]string{"get"}, exitUsage, "want a kind: instances, events, services, httproutes"},
+		{[]string{"get", "roots"}, exitUsage, "Tap; get also takes instances and events"},
+		{[]string{"apply", "-f", dir + "/none"}, exitFailed, "error: -f " + dir + "/none: no such file or directory"},
 		{[]string{"get", "taps", "a", "b"}, exitUsage, "at most one name, got 3"},
 		{[]string{"stauts"}, exitUsage, "status"},
 		{[]string{"version", "x"}, exitUsage, "takes no arguments"},
@@ -170,7 +172,7 @@ func TestWrongCommandLinesAreRefusedByName(t *testing.T) {
 
 func TestValidateNamesEveryFault(t *testing.T) {
 	r := run(t, "apiVersion: outrigger.io/v1\nkind: Service\nmetadata: {name: a}\nspec: {prots: [], ports: [{port: 0}]}\n", "validate", "-f", "-")
-	want := "error: 2 wrong in the input, nothing was sent\n" +
+	want := "error: 2 faults in the input\n" +
 		"-:4: Service/a: spec.prots: unknown field, did you mean ports?\n" +
 		"-:4: Service/a: spec.ports[0].port: want a whole number from 1 to 65535, got 0\n"
 	if r.code != exitFailed || r.err != want {
@@ -280,7 +282,7 @@ func TestTheCommandLineWorksWithAServer(t *testing.T) {
 	d.want(d.run(yaml.out, "apply", "-f", "-"), 0, "TrafficPolicy/payments unchanged")
 	d.want(d.run("", "get", "taps", "-o", "json"), 0, `"items": []`)
 	d.want(d.run("", "get", "events"), 0, "put    TrafficPolicy   payments")
-	d.want(d.run("", "status"), 0, "1 service, 1 instance, 1 Service, 1 TrafficPolicy", "ready")
+	d.want(d.run("", "status"), 0, "1 service, 1 instance, 1 Service, 1 TrafficPolicy", "ready", "no sidecar has connected yet: sidecar --service NAME")
 	d.want(d.run("", "status", "nobody"), exitNotFound)
 	d.want(d.run("", "explain", "GET", "http://payments/x"), 0, "outbound|payments", "127.0.0.1:9001")
 	d.want(d.run("", "explain", "GET", "http://nobody/x"), 0, "404 NR")

@@ -148,7 +148,7 @@ func (o *serveOptions) check() error {
 		return nil
 	}
 	if info, err := os.Stat(o.config); err != nil {
-		return exitWith(exitUsage, "--config: %w", err)
+		return exitWith(exitUsage, "--config %s: %w", o.config, bare(err))
 	} else if !info.IsDir() {
 		return exitWith(exitUsage, "--config: %s is not a folder", o.config)
 	}
@@ -180,10 +180,10 @@ func (o *serveOptions) openToken() (string, error) {
 	}
 	token, err := makeToken(o.data)
 	if err != nil && (!o.httpListen.loopback || !o.xdsListen.loopback) {
-		return "", exitWith(exitCannotServe, "token: %w (a port off loopback needs one; --insecure serves without)", err)
+		return "", exitWith(exitCannotServe, "--data: token: %w (a port off loopback needs one; --insecure serves without)", err)
 	}
 	if err != nil {
-		return "", exitWith(exitCannotServe, "token: %w", err)
+		return "", exitWith(exitCannotServe, "--data: token: %w", err)
 	}
 	return token, nil
 }

@@ -139,6 +139,10 @@ func (c *client) printStatus(s statusAnswer) {
 }
 
 func (c *client) printSidecars(list []rest.Sidecar, detail bool) error {
+	if len(list) == 0 {
+		_, err := fmt.Fprintln(c.io.out, "no sidecar has connected yet: sidecar --service NAME --app HOST:PORT --controlplane HOST:PORT")
+		return err
+	}
 	now := time.Now()
 	var rows [][]string
 	for _, s := range list {

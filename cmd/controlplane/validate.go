@@ -19,7 +19,7 @@ plane: apply --dry-run checks those too.`,
 		Example: `  controlplane validate -f conf.d/`,
 		Args:    onlyFiles,
 		RunE: func(*cobra.Command, []string) error {
-			input, err := c.read(files)
+			input, err := c.read(files, "")
 			if err != nil {
 				return err
 			}

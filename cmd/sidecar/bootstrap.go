@@ -57,8 +57,8 @@ func commonBootstrap(o *Options, n Node) *decode.BootstrapConfig {
 	return &decode.BootstrapConfig{
 		File: "command line",
 		Node: decode.Node{ID: n.ID, Cluster: n.Cluster, Region: n.Region, Zone: n.Zone, Metadata: metadata},
-		ADS: &decode.Source{Kind: decode.SourceDelta, Service: decode.Service{Target: o.ControlPlane}},
-		LDS: &ads, CDS: &ads,
+		ADS:  &decode.Source{Kind: decode.SourceDelta, Service: decode.Service{Target: o.ControlPlane}},
+		LDS:  &ads, CDS: &ads,
 		StatsFlush: 5 * time.Second,
 	}
 }
@@ -76,7 +76,7 @@ func readBootstrap(o *Options) (data []byte, name string, err error) {
 	}
 	info, err := os.Stat(o.ConfigPath)
 	if err != nil {
-		return nil, "", fmt.Errorf("--config-path: %w", err)
+		return nil, "", fmt.Errorf("--config-path %s: %w", o.ConfigPath, bare(err))
 	}
 	if info.Size() > maxBootstrapBytes {
 		return nil, "", fmt.Errorf("--config-path: %s: %d bytes, the limit is %d", o.ConfigPath, info.Size(), maxBootstrapBytes)

@@ -76,7 +76,7 @@ func newExplain() *cobra.Command {
 			return call.run(c.Context(), c.OutOrStdout(), args[0], args[1])
 		},
 	}
-	c.Flags().StringArrayVarP(&call.headers, "header", "H", nil, "request header 'name: value'; may be repeated")
+	c.Flags().StringArrayVarP(&call.headers, "header", "H", nil, "request header `'name: value'`; may be repeated")
 	c.Flags().StringVar(&call.listener, "listener", "", "name or address of the listener it comes to (default the outbound one)")
 	c.Flags().StringVar(&call.admin, "admin", defaultAdmin, "admin address of the sidecar, or unix:PATH")
 	c.Flags().StringVar(&call.tokenFile, "admin-token-file", "", "the file of the sidecar's --admin-token-file, for an admin port off loopback")

@@ -23,8 +23,8 @@ func bindFlags(c *cobra.Command) *flags {
 
 	// The common case.
 	set.StringVar(&o.Service, "service", "", "name of the service beside this sidecar")
-	set.StringVar(&o.App, "app", "", "HOST:PORT of the application; without it the sidecar only calls others")
-	set.StringVar(&o.ControlPlane, "controlplane", "", "HOST:PORT or unix:PATH of the control plane's xDS port")
+	set.StringVar(&o.App, "app", "", "`HOST:PORT` of the application; without it the sidecar only calls others")
+	set.StringVar(&o.ControlPlane, "controlplane", "", "`HOST:PORT` or unix:PATH of the control plane's xDS port")
 	set.StringVar(&o.TokenFile, "token-file", "", "file with the bearer token for the control plane")
 	set.BoolVar(&o.InsecureXDS, "insecure-xds", false, "allow plaintext to a control plane that is not on this host")
 	set.StringVar(&o.TrustBundle, "trust-bundle", "", "file with the roots of the control plane; makes the connection to it mutual TLS (its port 15012)")
@@ -33,14 +33,15 @@ func bindFlags(c *cobra.Command) *flags {
 	set.StringVar(&o.Inbound, "inbound", "", "address for other sidecars (default \""+defaultInbound+"\")")
 	set.StringVar(&o.Outbound, "outbound", "", "address for the application, or unix:PATH (default \""+defaultOutbound+"\")")
 	set.StringVar(&o.OutboundPolicy, "outbound-policy", "", "what happens to names nobody registered: registry-only answers 404")
-	set.StringArrayVar(&o.TCPOutbound, "tcp-outbound", nil, "ADDRESS=SERVICE:PORT: listen here for connections to a port of protocol tcp or tls; may be repeated")
+	set.StringArrayVar(&o.TCPOutbound, "tcp-outbound", nil, "`ADDRESS=SERVICE:PORT`: listen at ADDRESS for connections to a port of protocol tcp or tls; may be repeated")
 	set.StringVar(&o.HealthPath, "health", "", "path to GET for the application's health; without it a TCP connection is tried")
 	set.StringVar(&o.ID, "id", "", "id of this instance within its service (default host name and inbound port)")
 	set.StringVar(&o.Region, "region", "", "region of this instance")
 	set.StringVar(&o.Zone, "zone", "", "zone of this instance")
 	set.StringVar(&o.VersionLabel, "version-label", "", "version of the application, for routing")
 	set.Uint32Var(&o.Weight, "weight", 0, "relative share of the load (default 1)")
-	set.StringToStringVar(&o.Labels, "label", nil, "metadata KEY=VALUE of this instance; may be repeated")
+	set.StringToStringVar(&o.Labels, "label", nil, "metadata `KEY=VALUE` of this instance; may be repeated")
+	set.Lookup("label").DefValue = "" // not []
 
 	// A bootstrap.
 	set.StringVarP(&o.ConfigPath, "config-path", "c", "", "Envoy v3 bootstrap file, YAML or JSON")
@@ -72,6 +73,7 @@ func bindFlags(c *cobra.Command) *flags {
 	complete("mode", "serve", "validate")
 	complete("log-level", "trace", "debug", "info", "warning", "error", "critical", "off")
 	complete("drain-strategy", "gradual", "immediate")
+	complete("mutual-tls", "on", "off")
 	complete("outbound-policy", "registry-only")
 	_ = c.MarkFlagFilename("config-path", "yaml", "yml", "json")
 	_ = c.MarkFlagDirname("data")

@@ -5,6 +5,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -168,7 +169,7 @@ func (o *Options) validateSource(c *check) {
 	case !o.Common() && !bootstrap && o.Service != "":
 		c.fault("controlplane", "required with --service (or give a bootstrap with --config-path)")
 	case !o.Common() && !bootstrap:
-		c.fault("service", "give --service and --controlplane, or a bootstrap with --config-path")
+		c.fault("service", "give --service and --controlplane, or a bootstrap with --config-path (see sidecar --help)")
 	}
 	if o.Service != "" && !serviceRule.MatchString(o.Service) {
 		c.fault("service", "%q: want lower-case letters, digits, '-' and '.', at most 63", o.Service)
@@ -296,11 +297,20 @@ func (o *Options) validateProcess(c *check) {
 			continue
 		}
 		if info, err := os.Stat(f.path); err != nil {
-			c.fault(f.flag, "%v", err)
+			c.fault(f.flag, "%s: %v", f.path, bare(err))
 		} else if info.IsDir() {
 			c.fault(f.flag, "%s is a folder, want a file", f.path)
 		}
 	}
+}
+
+// bare is the reason alone, for messages that name the file themselves.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
 }
 
 // checkBundle says what is wrong with a file of roots.
