@@ -56,7 +56,7 @@ func run(ctx context.Context, out *screen, length time.Duration, rate int, keep 
 			code = fail(err)
 		}
 	}()
-	out.note("building sidecar, controlplane and the services (a minute or two the first time)")
+	out.note("building sidecar, controlplane and the services (some minutes the first time)")
 	if err := build(ctx, dir); err != nil {
 		return fail(err)
 	}
