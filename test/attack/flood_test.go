@@ -38,7 +38,7 @@ func TestPipelinedRequestsOfAClientThatReadsNothingHoldBoundedMemory(t *testing.
 	for _, path := range []string{"/direct", "/big"} {
 		t.Run(path, func(t *testing.T) {
 			p := start(t, target{Upstream: hostile(t, answerAll(32<<10))})
-			p.say("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n")
+			p.say(last)
 			before := p.memory()
 			c, err := net.Dial("tcp", p.addr)
 			if err != nil {

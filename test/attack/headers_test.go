@@ -45,7 +45,7 @@ func TestInternalHeadersOfAForwardedClientAreRemoved(t *testing.T) {
 		"x-forwarded-for: 198.51.100.1\r\nx-forwarded-for: 127.0.0.1\r\n",
 		"X-Forwarded-For: 198.51.100.1\r\nx-other: a\r\nX-FORWARDED-FOR: ::1\r\n",
 	} {
-		answer := p.ask("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n" + forwarded + trusted + "\r\n")
+		answer := p.say("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n" + forwarded + trusted + "\r\n")
 		_, seen, _ := strings.Cut(answer, "\r\n\r\n")
 		for _, name := range []string{"x-envoy-internal", "x-envoy-original-path", "x-envoy-retry-on", "x-envoy-max-retries"} {
 			if strings.Contains(strings.ToLower(seen), name+":") {
@@ -60,7 +60,7 @@ func TestInternalHeadersOfAForwardedClientAreRemoved(t *testing.T) {
 func TestConnectionNominatesNoFieldThatOthersRelyOn(t *testing.T) {
 	p := start(t, target{Upstream: hostile(t, echo)})
 	const fields = "authorization: a\r\ncookie: b\r\nx-forwarded-for: 127.0.0.1\r\nx-request-id: c\r\ntraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
-	answer := p.ask("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close, authorization, cookie, x-forwarded-for, x-request-id, traceparent, host, x-mine\r\nx-mine: d\r\n" + fields + "\r\n")
+	answer := p.say("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close, authorization, cookie, x-forwarded-for, x-request-id, traceparent, host, x-mine\r\nx-mine: d\r\n" + fields + "\r\n")
 	for _, name := range []string{"authorization: a", "cookie: b", "x-forwarded-for: 127.0.0.1", "x-request-id: c", "host: a"} {
 		if !strings.Contains(answer, name) {
 			t.Errorf("the upstream was not sent %q: %q", name, answer)
@@ -75,7 +75,7 @@ func TestConnectionNominatesNoFieldThatOthersRelyOn(t *testing.T) {
 func TestARedirectOfAPathStaysOnItsHost(t *testing.T) {
 	p := start(t, target{Upstream: hostile(t, echo), Manager: "path_with_escaped_slashes_action: UNESCAPE_AND_REDIRECT"})
 	for _, path := range []string{"/%2fevil.test/", "/%5cevil.test/", "/%2F%5C%2fevil.test", "//evil.test/%2f", "/a%2fb"} {
-		answer := p.ask("GET " + path + " HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+		answer := p.say("GET " + path + " HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
 		resp, err := http.ReadResponse(bufio.NewReader(strings.NewReader(answer)), nil)
 		if err != nil {
 			t.Fatal(err)
@@ -100,7 +100,7 @@ func TestNoSpellingOfAPathGetsByItsRoute(t *testing.T) {
 		"/x%5c..%5cdirect", "/%2fdirect", "/x/.%2e/%2e/direct", "/x/%2e%2e%2fdirect", "/./%2e/direct", "/x/..//direct", `/\direct`, "/%5Cdirect",
 		"/..", "/../direct", "/direct%00", "/%", "/a%zz", "/a%2", "*", "/a/../../direct",
 	} {
-		answer := p.ask("GET " + path + " HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
+		answer := p.say("GET " + path + " HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
 		if got := rec.take(); len(got) > 0 {
 			t.Errorf("%s: the upstream was sent %q", path, got)
 		}
@@ -121,7 +121,7 @@ func TestNothingThatAClientSendsMakesALogLine(t *testing.T) {
 		"GET /e HTTP/1.1\r\nhost: a\r\nx-canary: \x1b[31m\r\n\r\n",
 	}
 	for _, r := range requests {
-		p.ask(r)
+		p.say(r)
 	}
 	lines := p.logged(len(requests))
 	if len(lines) != len(requests) {

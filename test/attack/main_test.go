@@ -4,6 +4,7 @@ package attack
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -199,24 +200,22 @@ func (p *proxy) dial() net.Conn {
 	return c
 }
 
-// say writes raw bytes on a connection of its own and returns all that comes
-// back until the proxy closes, or answers nothing more for a moment.
+// last is a request that the proxy answers by itself, and then ends the connection.
+// Behind others it tells that all of them are done.
+const last = "GET /direct HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+
+// say writes raw bytes on a connection of its own and returns all that comes back
+// until the proxy ends it. What is sent must bring that about.
 func (p *proxy) say(raw string) string {
 	p.t.Helper()
 	c := p.dial()
-	if _, err := io.WriteString(c, raw); err != nil {
-		return ""
+	_, _ = io.WriteString(c, raw) // the proxy may refuse before it has read all
+	all, err := io.ReadAll(c)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.t.Errorf("%.100q: the connection was not ended within %v; it brought %.200q", raw, patience, all)
 	}
-	var all []byte
-	buf := make([]byte, 64<<10)
-	for {
-		_ = c.SetReadDeadline(time.Now().Add(400 * time.Millisecond))
-		n, err := c.Read(buf)
-		all = append(all, buf[:n]...)
-		if err != nil {
-			return string(all)
-		}
-	}
+	_ = c.Close()
+	return string(all)
 }
 
 // memory is the resident set in bytes.
@@ -351,13 +350,3 @@ func hostile(t *testing.T, f func(n int, c net.Conn)) string {
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }
-
-// ask is say for a request that asks for the end of the connection.
-func (p *proxy) ask(raw string) string {
-	p.t.Helper()
-	c := p.dial()
-	_, _ = io.WriteString(c, raw)
-	all, _ := io.ReadAll(c)
-	_ = c.Close()
-	return string(all)
-}

@@ -24,7 +24,7 @@ func TestAMirrorThatNeverAnswersIsGivenUp(t *testing.T) {
 		Upstream: hostile(t, answerWith(nil)), Mirror: hostile(t, silent),
 		Action: "timeout: 1s, request_mirror_policies: [{cluster: m}]",
 	})
-	p.say("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n")
+	p.say(last)
 	before := p.descriptors()
 	for range 50 {
 		p.say("GET /a HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
@@ -45,7 +45,7 @@ func TestChurnOfConnectionsLeavesNothingBehind(t *testing.T) {
 		}
 		answerWith(nil)(n, c)
 	}), Cluster: "common_http_protocol_options: {idle_timeout: 1s}"}) // else good connections rest in the pool
-	p.say("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n")
+	p.say(last)
 	before := p.descriptors()
 	pieces := []string{
 		"", "G", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\n", "GET / HTTP/1.1\r\nhost: a\r\n\r\nGET",
@@ -68,7 +68,7 @@ func TestChurnOfConnectionsLeavesNothingBehind(t *testing.T) {
 	eventually(t, "no exchange is left", func() bool {
 		return p.stat("http.main.downstream_rq_active") == 0 && p.stat("cluster.c.upstream_rq_active") == 0 && p.stat("cluster.c.upstream_rq_pending_active") == 0
 	})
-	if answer := p.say("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+	if answer := p.say(last); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
 		t.Errorf("after it all: %q", answer)
 	}
 }
@@ -151,7 +151,7 @@ func TestAnEndlessResponseToASlowReaderHoldsBoundedMemory(t *testing.T) {
 			}
 		}
 	})})
-	p.say("GET /direct HTTP/1.1\r\nhost: a\r\n\r\n")
+	p.say(last)
 	before := p.memory()
 	for range 20 {
 		c := p.dial()
@@ -207,7 +207,7 @@ func TestAFullPoolRefusesAndRecovers(t *testing.T) {
 		}
 	}
 	for range 50 { // as many as there are slots, one after the other
-		if answer := p.ask("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
+		if answer := p.say("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"); !strings.HasPrefix(answer, "HTTP/1.1 200 ") {
 			t.Fatalf("after the flood: %q", answer)
 		}
 	}

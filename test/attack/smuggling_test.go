@@ -57,7 +57,7 @@ func TestTheBackendSeesExactlyTheRequestsThatTheProxyForwarded(t *testing.T) {
 	p := start(t, target{Upstream: hostile(t, rec.serve), Manager: "codec_type: HTTP1"})
 	body := func(s string) string { return fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", len(s), s) }
 	const post = "POST /first HTTP/1.1\r\nhost: a\r\n"
-	refused, passed := 0, []string(nil)
+	refused, survived, passed := 0, 0, []string(nil) // survived: connections on which last was answered
 	for _, c := range []struct {
 		name, raw string
 		want      []string // method and path at the backend; nil: none
@@ -106,7 +106,7 @@ func TestTheBackendSeesExactlyTheRequestsThatTheProxyForwarded(t *testing.T) {
 		{"a forbidden trailer", post + "transfer-encoding: chunked\r\n\r\n1\r\na\r\n0\r\ncontent-length: 40\r\ntransfer-encoding: chunked\r\nhost: evil\r\n\r\n" + smuggled, []string{"POST /first", "GET /smuggled"}},
 		{"a chunk extension", post + "transfer-encoding: chunked\r\n\r\n1;a=\"0\"\r\na\r\n0;x\r\n\r\n" + smuggled, []string{"POST /first", "GET /smuggled"}},
 	} {
-		answer := p.say(c.raw)
+		answer := p.say(c.raw + last)
 		var got []string
 		for _, s := range rec.take() {
 			f := strings.Fields(s)
@@ -123,13 +123,17 @@ func TestTheBackendSeesExactlyTheRequestsThatTheProxyForwarded(t *testing.T) {
 			continue
 		}
 		passed = append(passed, c.want...)
+		survived++
+		if n := strings.Count(answer, "HTTP/1.1 "); n != len(c.want)+1 {
+			t.Errorf("%s: answered %q, want %d answers and that to the last request", c.name, answer, len(c.want))
+		}
 	}
 	forwarded, others := []string(nil), 0
-	for _, line := range p.logged(refused + len(passed)) {
-		f := strings.Fields(line)
-		if f[4] != "-" { // the upstream's address
+	for _, line := range p.logged(refused + len(passed) + survived) {
+		switch f := strings.Fields(line); {
+		case f[4] != "-": // the upstream's address
 			forwarded = append(forwarded, f[0]+" "+f[1])
-		} else {
+		case f[1] != "/direct":
 			others++
 		}
 	}

@@ -373,7 +373,7 @@ func TestCVE202423326NoReplyOfTheSidecarIsConsent(t *testing.T) {
 		w := &wiretap{}
 		g.Upstream = hostile(t, w.serve)
 		p := start(t, g)
-		if got := p.ask("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ncontent-type: application/grpc\r\n\r\n" + smuggled); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
+		if got := p.say("CONNECT a:80 HTTP/1.1\r\nhost: a:80\r\ncontent-type: application/grpc\r\n\r\n" + smuggled); !strings.HasPrefix(got, "HTTP/1.1 403 ") {
 			t.Errorf("%s: CONNECT of HTTP/1 was answered %.80q", name, got)
 		}
 		direct := append(asks("websocket"), "content-type: application/grpc")
