@@ -33,7 +33,7 @@ func TestCertificatesInFilesRotateBySwappedLinks(t *testing.T) {
 		if err := os.Mkdir(v, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		c := selfSigned(t, version)
+		c := mesh.SelfSigned(t, version)
 		key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 		if err != nil {
 			t.Fatal(err)

@@ -5,16 +5,10 @@ package e2e_test
 import (
 	"bufio"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"strings"
@@ -335,29 +329,12 @@ spec:
 	}
 }
 
-// selfSigned is a certificate of that name.
-func selfSigned(t *testing.T, name string) tls.Certificate {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
-}
-
 // TestTLSGoesByServerNameUnopened: the certificates that clients see are the servers' own.
 func TestTLSGoesByServerNameUnopened(t *testing.T) {
 	m := mesh.New(t)
 	for _, name := range []string{"vault", "vault-eu"} {
 		m.ControlPlane.PutYAML("Service", name, fmt.Sprintf(tcpServices, name, 8443, "tls"))
-		cert := selfSigned(t, name)
+		cert := mesh.SelfSigned(t, name)
 		beside(m, t, name, name+"-1", serveConns(t, func(c net.Conn) {
 			fmt.Fprintln(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}}), name) //nolint:errcheck // the client sees what came
 		}))
