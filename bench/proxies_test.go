@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
 )
 
 func TestTheMeshConfigurationDiffersOnlyInWhatEnvoyHasNot(t *testing.T) {
@@ -77,7 +79,7 @@ func TestManyClustersHaveTenEndpointsEachAllDifferent(t *testing.T) {
 }
 
 func TestFreePortsAreDifferentAndFree(t *testing.T) {
-	ports, err := freePorts(20)
+	ports, err := freeport.Find(20)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
 )
 
 const (
@@ -63,7 +65,7 @@ func raiseFiles() (uint64, error) {
 
 // startBackend runs the servers behind the proxies.
 func (s *session) startBackend(ctx context.Context) error {
-	ports, err := freePorts(3)
+	ports, err := freeport.Find(3)
 	if err != nil {
 		return err
 	}
@@ -128,7 +130,7 @@ func (s *session) startProxy(ctx context.Context, p proxy, clusters []namedEndpo
 // startWithSettings gives each of the set's listeners a free port; the first is
 // plain HTTP, by which readiness is seen.
 func (s *session) startWithSettings(ctx context.Context, p proxy, set settings) (*instance, time.Duration, error) {
-	ports, err := freePorts(len(set.Listeners))
+	ports, err := freeport.Find(len(set.Listeners))
 	if err != nil {
 		return nil, 0, err
 	}

@@ -71,6 +71,7 @@ var layers = map[string]layer{
 	"internal/coredump":  l0, // both programs hold keys
 	"internal/buildinfo": l0, // every program names its build
 	"internal/interrupt": l0, // both programs end alike
+	"internal/freeport":  l0, // for what starts processes: tests, benchmarks, examples
 	"test/...":           l5,
 }
 

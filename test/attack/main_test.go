@@ -19,6 +19,8 @@ import (
 	"testing"
 	"text/template"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
 )
 
 // patience is how long a test waits for what must happen.
@@ -287,12 +289,11 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func freePort(t *testing.T) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ports, err := freeport.Find(1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	return ports[0]
 }
 
 type lockedBuffer struct {

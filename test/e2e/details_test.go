@@ -73,15 +73,10 @@ func newDetails(t *testing.T, up *upstreams) *details {
 	t.Helper()
 	d := &details{dir: t.TempDir(), admin: mesh.FreeAddress(t), address: map[string]string{}}
 	var b strings.Builder
-	taken := map[string]bool{d.admin: true}
 	fmt.Fprintf(&b, "node: {id: details, cluster: details}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", detailsAddress(d.admin))
 	for i := range detailsCases {
 		c := &detailsCases[i]
-		address := mesh.FreeAddress(t)
-		for taken[address] { // nobody listens yet: it may come twice
-			address = mesh.FreeAddress(t)
-		}
-		d.address[c.name], taken[address] = address, true
+		d.address[c.name] = mesh.FreeAddress(t)
 		log := fmt.Sprintf(`[{name: file, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: %q, log_format: {text_format_source: {inline_string: "%s"}}}}]`, d.log(c), detailsFormat)
 		fmt.Fprintf(&b, "  - {name: %s, address: %s, %s filter_chains: [{%s filters: [{name: f, typed_config: %s}]}]}\n",
 			c.name, detailsAddress(d.address[c.name]), listenerLog(c, log), c.chain, c.filter(log))

@@ -103,7 +103,6 @@ type chainSet struct {
 func newChains(t *testing.T, rng *rand.Rand, listeners, chains int, upstreams []string) *chainSet {
 	t.Helper()
 	s := &chainSet{dir: t.TempDir(), admin: mesh.FreeAddress(t)}
-	taken := map[string]bool{s.admin: true}
 	var b strings.Builder
 	fmt.Fprintf(&b, "node: {id: chains, cluster: chains}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", detailsAddress(s.admin))
 	proxyTo := func(i int) string {
@@ -112,10 +111,6 @@ func newChains(t *testing.T, rng *rand.Rand, listeners, chains int, upstreams []
 	const types = `typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.listener.`
 	for i := range listeners {
 		address := mesh.FreeAddress(t)
-		for taken[address] {
-			address = mesh.FreeAddress(t)
-		}
-		taken[address] = true
 		s.address = append(s.address, address)
 		var list strings.Builder
 		used := map[string]bool{}

@@ -17,25 +17,14 @@ const types = "type.googleapis.com/envoy.extensions."
 type config struct {
 	t                   testing.TB
 	dir, admin          string
-	taken               map[string]bool
 	listeners, clusters strings.Builder
 }
 
 func newConfig(t testing.TB) *config {
 	t.Helper()
-	c := &config{t: t, dir: t.TempDir(), taken: map[string]bool{}}
-	c.admin = c.address()
+	c := &config{t: t, dir: t.TempDir()}
+	c.admin = mesh.FreeAddress(t)
 	return c
-}
-
-// address is a free one that was not given out yet.
-func (c *config) address() string {
-	a := mesh.FreeAddress(c.t)
-	for c.taken[a] {
-		a = mesh.FreeAddress(c.t)
-	}
-	c.taken[a] = true
-	return a
 }
 
 func socket(address string) string {
@@ -46,7 +35,7 @@ func socket(address string) string {
 // listener adds one, and returns where it listens. The transport is the YAML of a
 // transport_socket, filters those of listener and chain.
 func (c *config) listener(transport, listenerFilters, filter string) string {
-	a := c.address()
+	a := mesh.FreeAddress(c.t)
 	if transport != "" {
 		transport = "transport_socket: " + transport + ", "
 	}
@@ -57,7 +46,7 @@ func (c *config) listener(transport, listenerFilters, filter string) string {
 
 // cluster adds one with further fields, and returns its name.
 func (c *config) cluster(address, fields string) string {
-	name := fmt.Sprintf("c%d", len(c.taken)*1000+c.clusters.Len())
+	name := fmt.Sprintf("c%d", c.clusters.Len()) // where its text begins: no two have the same
 	fmt.Fprintf(&c.clusters, "  - {name: %s, type: STATIC, connect_timeout: 5s, %s load_assignment: {cluster_name: %s, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}\n",
 		name, fields, name, socket(address))
 	return name
