@@ -21,7 +21,7 @@
 // (configs/), the arithmetic and the report. What does not: benchmarks of single
 // functions (they live beside the function), and claims about correctness.
 //
-// Everything started is a child of one spawner thread and ends with it: at the
+// Everything started is a child of one thread and ends with it: at the
 // end, on an error, on a panic and on a signal, and by the kernel's parent-death
 // signal if this program is killed.
 package main

@@ -10,35 +10,27 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/internal/launch"
 )
 
 // endGrace is what a process gets between SIGTERM and SIGKILL.
 const endGrace = 2 * time.Second
 
-// spawner starts processes from one thread that lives as long as they do: the
-// kernel's parent-death signal, which ends them if this program is killed, is
-// bound to the thread that forked, and so is the inherited CPU affinity.
+// spawner starts processes, each pinned to a CPU, and ends them.
 type spawner struct {
 	dir      string // for logs
-	requests chan spawnRequest
-	stopped  chan struct{}
+	launcher *launch.Launcher
 
 	mu   sync.Mutex
 	live []*process // guarded by mu
 	n    int        // guarded by mu: numbers log files
-}
-
-type spawnRequest struct {
-	cmd  *exec.Cmd
-	cpu  int
-	done chan<- error
 }
 
 // process is one started program, the leader of its own process group.
@@ -50,28 +42,16 @@ type process struct {
 	err  error         // valid after done
 }
 
-func newSpawner(dir string) *spawner {
-	s := &spawner{dir: dir, requests: make(chan spawnRequest), stopped: make(chan struct{})}
-	go s.serve()
-	return s
-}
+func newSpawner(dir string) *spawner { return &spawner{dir: dir, launcher: launch.New()} }
 
-// serve runs on a thread of its own, which ends with it.
-func (s *spawner) serve() {
-	defer close(s.stopped)
-	runtime.LockOSThread()
-	for r := range s.requests {
-		r.done <- startPinned(r.cmd, r.cpu)
-	}
-}
-
-func startPinned(cmd *exec.Cmd, cpu int) error {
+// pin binds the thread that forks to a CPU: what it starts inherits that.
+func pin(cpu int) error {
 	var set unix.CPUSet
 	set.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &set); err != nil {
 		return fmt.Errorf("pin to CPU %d: %w", cpu, err)
 	}
-	return cmd.Start()
+	return nil
 }
 
 // start runs a program pinned to a CPU, its output in a log file or, where stdout
@@ -91,10 +71,7 @@ func (s *spawner) start(name string, cpu int, stdout io.Writer, argv ...string) 
 	if stdout != nil {
 		p.cmd.Stdout = stdout
 	}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
-	started := make(chan error)
-	s.requests <- spawnRequest{cmd: p.cmd, cpu: cpu, done: started}
-	err = <-started
+	err = s.launcher.Start(p.cmd, syscall.SIGTERM, func() error { return pin(cpu) })
 	_ = log.Close() // the child has its own
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -116,8 +93,7 @@ func (s *spawner) close() {
 	s.live = nil
 	s.mu.Unlock()
 	s.end(live...)
-	close(s.requests)
-	<-s.stopped
+	s.launcher.Close()
 }
 
 // end asks the processes to end, and after a while makes their groups.

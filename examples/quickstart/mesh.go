@@ -9,12 +9,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
+	"github.com/outrigger-mesh/outrigger/internal/launch"
 )
 
 // startLimit bounds the start of one process on a busy machine.
@@ -35,7 +37,7 @@ type member struct {
 // mesh is every process of the quickstart.
 type mesh struct {
 	dir      string
-	launcher *launcher
+	launcher *launch.Launcher
 	client   *http.Client
 
 	controlPlane *process
@@ -46,7 +48,7 @@ type mesh struct {
 
 func newMesh(dir string) *mesh {
 	return &mesh{
-		dir: dir, launcher: newLauncher(),
+		dir: dir, launcher: launch.New(),
 		client: &http.Client{Timeout: 5 * time.Second},
 		members: []*member{
 			{service: "payments", version: "v1", id: "payments-1"},
@@ -85,7 +87,7 @@ func (m *mesh) start(ctx context.Context) error {
 	if err := m.startControlPlane(ctx); err != nil {
 		return err
 	}
-	addresses, err := freeAddresses(4 * len(m.members))
+	addresses, err := freeport.Addresses(4 * len(m.members))
 	if err != nil {
 		return err
 	}
@@ -119,7 +121,7 @@ func (m *mesh) start(ctx context.Context) error {
 // `serve` prints.
 func (m *mesh) startControlPlane(ctx context.Context) error {
 	var out lines
-	p, err := m.launcher.start("controlplane", m.logFile("controlplane"), &out,
+	p, err := start(m.launcher, "controlplane", m.logFile("controlplane"), &out,
 		m.bin("controlplane"), "serve", "--data", m.dataDir(), "--xds", "127.0.0.1:0", "--http", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -135,14 +137,14 @@ func (m *mesh) startControlPlane(ctx context.Context) error {
 }
 
 func (m *mesh) startMember(x *member) error {
-	app, err := m.launcher.start(x.id, m.logFile(x.id), nil,
+	app, err := start(m.launcher, x.id, m.logFile(x.id), nil,
 		m.bin("service"), "-listen", x.app, "-name", x.service, "-version", x.version, "-instance", x.id,
 		"-calls", x.calls, "-sidecar", "http://"+x.outbound, "-work", "3ms")
 	if err != nil {
 		return err
 	}
 	x.appProcess = app
-	sidecar, err := m.launcher.start("sidecar of "+x.id, m.logFile(x.id+"-sidecar"), nil,
+	sidecar, err := start(m.launcher, "sidecar of "+x.id, m.logFile(x.id+"-sidecar"), nil,
 		m.bin("sidecar"), "--service", x.service, "--id", x.id, "--version-label", x.version, "--app", x.app,
 		"--controlplane", m.xds, "--inbound", x.inbound, "--outbound", x.outbound, "--admin", x.admin,
 		"--health", "/healthz", "--data", filepath.Join(m.dir, x.id), "--concurrency", "1", "--drain-time-s", "3")
@@ -227,22 +229,8 @@ func (m *mesh) stopAll() {
 		}
 		members.Wait()
 		m.controlPlane.stop()
-		m.launcher.close()
+		m.launcher.Close()
 	})
-}
-
-// freeAddresses finds ports on loopback that nobody uses.
-func freeAddresses(n int) ([]string, error) {
-	out := make([]string, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after all were found, so that each is another one
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
 }
 
 // lines collects what a process prints.

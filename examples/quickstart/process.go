@@ -11,9 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/launch"
 )
 
 // errEnded says that a process ended by itself.
@@ -30,28 +31,9 @@ type process struct {
 	done chan struct{} // closed when it was waited for
 }
 
-// launcher starts processes from one thread that lives as long as this program:
-// pdeathsig ends a child when the thread that started it does.
-type launcher struct {
-	work chan func()
-}
-
-func newLauncher() *launcher {
-	l := &launcher{work: make(chan func())}
-	go func() { // ends with close
-		runtime.LockOSThread()
-		for f := range l.work {
-			f()
-		}
-	}()
-	return l
-}
-
-func (l *launcher) close() { close(l.work) }
-
 // start runs a program in a process group of its own, so that Ctrl-C reaches it
 // through this program alone. Standard output goes to out if it is not nil.
-func (l *launcher) start(name, logFile string, out io.Writer, argv ...string) (*process, error) {
+func start(l *launch.Launcher, name, logFile string, out io.Writer, argv ...string) (*process, error) {
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -63,11 +45,8 @@ func (l *launcher) start(name, logFile string, out io.Writer, argv ...string) (*
 	if out != nil {
 		cmd.Stdout = out
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p := &process{name: name, cmd: cmd, log: logFile, done: make(chan struct{})}
-	started := make(chan error, 1)
-	l.work <- func() { started <- cmd.Start() }
-	if err := <-started; err != nil {
+	if err := l.Start(cmd, syscall.SIGKILL); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	go func() { // ends with the process

@@ -72,6 +72,7 @@ var layers = map[string]layer{
 	"internal/buildinfo": l0, // every program names its build
 	"internal/interrupt": l0, // both programs end alike
 	"internal/freeport":  l0, // for what starts processes: tests, benchmarks, examples
+	"internal/launch":    l0, // likewise
 	"test/...":           l5,
 }
 

@@ -15,6 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/outrigger-mesh/outrigger/internal/coredump"
+	"github.com/outrigger-mesh/outrigger/internal/launch"
 )
 
 // buildLimit bounds compiling both programs with nothing cached.
@@ -22,11 +23,11 @@ const buildLimit = 5 * time.Minute
 
 const modulePath = "github.com/outrigger-mesh/outrigger"
 
-// programs is the folder of the programs under test, and launcher what starts
+// programs is the folder of the programs under test, and starter what starts
 // them; both are set once by Main.
 var (
 	programs string
-	starter  *launcher
+	starter  *launch.Launcher
 )
 
 // Main builds the programs, runs the tests, and fails if a process or goroutine
@@ -53,9 +54,9 @@ func Main(m *testing.M) int {
 	if err := openResults(); err != nil {
 		return complain(err)
 	}
-	starter = newLauncher()
+	starter = launch.New()
 	code := m.Run()
-	starter.close()
+	starter.Close()
 	if err := closeResults(); err != nil {
 		code = complain(err)
 	}

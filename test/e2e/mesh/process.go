@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -20,29 +19,6 @@ import (
 
 // stopLimit is how long a process may take to end in order.
 const stopLimit = 15 * time.Second
-
-// launcher starts processes from one thread that lives as long as the test
-// binary: Pdeathsig ends a child when the thread that started it does.
-type launcher struct{ work chan func() }
-
-func newLauncher() *launcher {
-	l := &launcher{work: make(chan func())}
-	go func() { // ends with close
-		runtime.LockOSThread()
-		for f := range l.work {
-			f()
-		}
-	}()
-	return l
-}
-
-func (l *launcher) close() { close(l.work) }
-
-func (l *launcher) start(cmd *exec.Cmd) error {
-	done := make(chan error, 1)
-	l.work <- func() { done <- cmd.Start() }
-	return <-done
-}
 
 // Process is one running program. Its methods may be called from any goroutine.
 type Process struct {
@@ -70,8 +46,7 @@ func Start(t testing.TB, name, logFile string, env []string, argv ...string) *Pr
 	p.cmd.Dir = filepath.Dir(logFile)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := starter.start(p.cmd); err != nil {
+	if err := starter.Start(p.cmd, syscall.SIGKILL); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}
 	go func() { // ends with the process
