@@ -97,7 +97,7 @@ func TestTappedConnectionsAreInTheLake(t *testing.T) {
 			_, _ = c.Write(answer)
 		}
 	})
-	cert := selfSigned(t, "vault.example.com")
+	cert := mesh.SelfSigned(t, "vault.example.com")
 	vault := serveConns(t, func(c net.Conn) {
 		s := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"vault/1"}})
 		_, _ = io.Copy(s, s)

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"github.com/goccy/go-yaml/token"
 )
 
 const (
@@ -191,6 +192,10 @@ func (t *tree) convert(n ast.Node, depth int) *node {
 	case *ast.SequenceNode:
 		out := &node{kind: listNode, line: line(n)}
 		for _, e := range v.Values {
+			if text, ok := noPair(e); ok && v.IsFlowStyle {
+				out.items = append(out.items, &node{kind: textNode, line: line(e), text: text})
+				continue
+			}
 			out.items = append(out.items, t.convert(e, depth+1))
 		}
 		return out
@@ -207,6 +212,36 @@ func (t *tree) convert(n ast.Node, depth int) *node {
 		return t.fail(n, "tag %s is not accepted", clip(v.GetToken().Value, 60))
 	}
 	return t.fail(n, "%s is not accepted", strings.ToLower(n.Type().YAMLName()))
+}
+
+// noPair is the text of what the parser takes for a pair in a list, [host:8080], if the
+// list stands in braces: a colon without a space behind it is a part of the text (YAML
+// 1.2.2, 7.3.3), unless what is before it is in quotes.
+func noPair(n ast.Node) (text string, ok bool) {
+	m, isMap := n.(*ast.MappingNode)
+	if !isMap || m.Start.Type != token.MappingValueType || len(m.Values) != 1 {
+		return "", false
+	}
+	v := m.Values[0]
+	if _, scalar := v.Value.(ast.ScalarNode); !scalar {
+		return "", false
+	}
+	key, value := v.Key.GetToken(), v.Value.GetToken()
+	if quoted(key) || strings.HasPrefix(value.Origin, " ") || strings.HasPrefix(value.Origin, "\n") {
+		return "", false
+	}
+	before, behind := strings.TrimLeft(key.Origin, " "), strings.TrimRight(value.Origin, " ")
+	if strings.Contains(before, "\n") {
+		before = key.Value
+	}
+	if strings.Contains(behind, "\n") && !quoted(value) {
+		behind = value.Value
+	}
+	return before + ":" + behind, true
+}
+
+func quoted(t *token.Token) bool {
+	return t.Type == token.DoubleQuoteType || t.Type == token.SingleQuoteType
 }
 
 func (t *tree) alias(v *ast.AliasNode, depth int) *node {
