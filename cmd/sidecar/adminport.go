@@ -40,7 +40,7 @@ func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 			{Path: "/explain", Help: "where a request would go, and why; nothing is sent", Answer: d.explain, Params: explainParams},
 			{Path: "/ejections", Help: "the last ejections of endpoints, with their reasons", JSON: func() any { return d.proxy.Ejections() }},
 		},
-		Hystrix: hystrixstream.Handler(d.proxy.Breakers), AllowTap: o.AdminTap,
+		Hystrix: hystrixstream.Handler(d.proxy.Breakers), AllowTap: o.AdminTap, Profiling: o.AdminProfiling,
 		Level: d.env.LogLevel, Drain: d.drainByAdmin, Quit: d.env.Quit, ReopenLogs: d.logs.Reopen,
 		Log: d.env.Logger.With("part", "admin"),
 	})

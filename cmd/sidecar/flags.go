@@ -54,6 +54,7 @@ func bindFlags(c *cobra.Command) *flags {
 	set.StringVar(&o.DNSRange, "dns-range", "", "IPv4 network of the virtual addresses (default 240.240.0.0/16)")
 	set.StringVar(&o.AdminTokenFile, "admin-token-file", "", "file with the bearer token that the admin port wants off loopback")
 	set.BoolVar(&o.AdminTap, "admin-tap", false, "allow POST /tap on the admin port")
+	set.BoolVar(&o.AdminProfiling, "admin-profiling", false, "allow profiles of CPU, memory and locks on the admin port")
 	set.StringVar(&o.AdminAddressPath, "admin-address-path", "", "file to write the admin address to")
 	set.StringVar(&o.Data, "data", "", "folder for the last good configuration and spools (default \""+defaultData+"\", with a bootstrap none)")
 	set.IntVar(&o.MaxResponseBytes, "xds-max-response-bytes", client.DefaultMaxResponseBytes, "largest configuration response, or file of resources, that is taken")

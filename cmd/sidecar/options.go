@@ -68,6 +68,7 @@ type Options struct {
 	Admin            string // --admin; empty: what the bootstrap says
 	AdminTokenFile   string // --admin-token-file
 	AdminTap         bool   // --admin-tap
+	AdminProfiling   bool   // --admin-profiling
 	AdminAddressPath string // --admin-address-path
 	Data             string // --data; empty: nothing is kept
 	Concurrency      int    // --concurrency: worker loops, at least 1 when the defaults are set

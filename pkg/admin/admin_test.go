@@ -190,7 +190,7 @@ func TestWhatOnlyReadsAnswersInEnvoysForms(t *testing.T) {
 	p.want("GET", "/listeners", 200, "listeners false\n")
 	p.want("POST", "/listeners?format=json", 200, "listeners true\n")
 	p.want("GET", "/agent", 200, "{\n \"lease\": 1\n}\n")
-	p.want("GET", "/contention", 200, "Lock contention is not measured: profiling is off.\n")
+	p.want("GET", "/contention", 200, "Lock contention is not measured: profiling is off (--admin-profiling).\n")
 
 	resp, body := p.do("GET", "/server_info")
 	var info struct {

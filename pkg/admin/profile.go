@@ -66,7 +66,7 @@ func (p *cpuProfile) take() []byte {
 // profiling refuses where it is off.
 func (s *Server) profiling(r *request) bool {
 	if !s.config.Profiling {
-		r.fail(http.StatusForbidden, "profiling is off")
+		r.fail(http.StatusForbidden, "profiling is off (--admin-profiling)")
 	}
 	return s.config.Profiling
 }

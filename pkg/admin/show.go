@@ -185,7 +185,7 @@ func runMemory(_ *Server, r *request) {
 
 func runContention(s *Server, r *request) {
 	if !s.config.Profiling {
-		r.text("Lock contention is not measured: profiling is off.\n")
+		r.text("Lock contention is not measured: profiling is off (--admin-profiling).\n")
 		return
 	}
 	r.text(fmt.Sprintf("goroutines: %d\n", runtime.NumGoroutine()))
