@@ -127,10 +127,13 @@ func TestAliasBombsAreRefusedQuickly(t *testing.T) {
 	for c := 'b'; c < 'k'; c++ {
 		in += string(c) + ": &" + string(c) + " [" + strings.TrimSuffix(strings.Repeat("*"+string(c-1)+",", 10), ",") + "]\n"
 	}
+	pairs := "{x: &a [" + strings.Repeat("h:1,", 2000) + "h:1], y: [" + strings.Repeat("*a,", 2000) + "*a]}"
 	start := time.Now()
-	_, err := decode.Bootstrap([]byte(in), "b.yaml", testFilters())
-	if err == nil || !strings.Contains(err.Error(), "unfolds to more than") {
-		t.Errorf("got %v", err)
+	for _, in := range []string{in, pairs} {
+		_, err := decode.Bootstrap([]byte(in), "b.yaml", testFilters())
+		if err == nil || !strings.Contains(err.Error(), "unfolds to more than") {
+			t.Errorf("%.60s: got %v", in, err)
+		}
 	}
 	if d := time.Since(start); d > 10*time.Second {
 		t.Errorf("took %s", d)

@@ -34,6 +34,7 @@ func TestAColonWithoutASpaceIsNoPair(t *testing.T) {
 		"{d: {e: [[10:50]]}}":     `5 "" "d":(5 "" "e":(4 ""(4 ""(3 "10:50"))))`,
 		"{d: [a: b]}":             `5 "" "d":(4 ""(5 "" "a":(3 "b")))`,
 		"{d: [\"a\":b]}":          `5 "" "d":(4 ""(5 "" "a":(3 "b")))`,
+		"{d: [h:&q 1]}":           `5 "" "d":(4 ""(5 "" "h":(2 "1")))`,
 		"{d: [{a: b:c}]}":         `5 "" "d":(4 ""(5 "" "a":(3 "b:c")))`,
 	} {
 		got, bad := parseTree([]byte(in))
@@ -41,6 +42,14 @@ func TestAColonWithoutASpaceIsNoPair(t *testing.T) {
 			t.Errorf("%s: got %v %v, want %s", in, text(got), bad, want)
 		}
 		samePlain(t, []byte(in))
+	}
+}
+
+func TestKeysAreText(t *testing.T) {
+	for _, in := range []string{"&q a: 1\n", "{d: [&q h:1]}", "? a\n: b\n", "!!str a: 1\n"} {
+		if n, bad := parseTree([]byte(in)); bad == nil || !strings.Contains(bad.Reason, "not accepted") {
+			t.Errorf("%q: got %v %v", in, n, bad)
+		}
 	}
 }
 

@@ -192,11 +192,11 @@ func (t *tree) convert(n ast.Node, depth int) *node {
 	case *ast.SequenceNode:
 		out := &node{kind: listNode, line: line(n)}
 		for _, e := range v.Values {
+			item := t.convert(e, depth+1) // it counts, whatever it is
 			if text, ok := noPair(e); ok && v.IsFlowStyle {
-				out.items = append(out.items, &node{kind: textNode, line: line(e), text: text})
-				continue
+				item = &node{kind: textNode, line: line(e), text: text}
 			}
-			out.items = append(out.items, t.convert(e, depth+1))
+			out.items = append(out.items, item)
 		}
 		return out
 	case *ast.MappingNode:
@@ -223,7 +223,7 @@ func noPair(n ast.Node) (text string, ok bool) {
 		return "", false
 	}
 	v := m.Values[0]
-	if _, scalar := v.Value.(ast.ScalarNode); !scalar {
+	if !bareScalar(v.Key) || !bareScalar(v.Value) {
 		return "", false
 	}
 	key, value := v.Key.GetToken(), v.Value.GetToken()
@@ -238,6 +238,15 @@ func noPair(n ast.Node) (text string, ok bool) {
 		behind = value.Value
 	}
 	return before + ":" + behind, true
+}
+
+// bareScalar reports whether a node is a scalar without an anchor, alias or tag.
+func bareScalar(n ast.Node) bool {
+	switch n.(type) {
+	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode, *ast.NullNode:
+		return true
+	}
+	return false
 }
 
 func quoted(t *token.Token) bool {
@@ -264,6 +273,9 @@ func (t *tree) mapping(n ast.Node, values []*ast.MappingValueNode, depth int) *n
 	for _, v := range values {
 		if _, merge := v.Key.(*ast.MergeKeyNode); merge {
 			return t.fail(v, "merge keys (<<) are not accepted")
+		}
+		if !bareScalar(v.Key) {
+			return t.fail(v, "a key that is no plain or quoted text is not accepted")
 		}
 		key := v.Key.GetToken().Value
 		if s, ok := v.Key.(*ast.StringNode); ok {
