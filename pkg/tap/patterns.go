@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// pattern finds secrets by their look. Find appends the places, in order and
-// without overlap.
+// pattern finds secrets by their look. The places that find returns are in order and
+// do not overlap.
 type pattern struct {
 	name string
 	find func(b []byte) [][2]int
@@ -27,7 +27,7 @@ var detectors = []pattern{
 }
 
 var (
-	jwt = regexp.MustCompile(`eyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?`)
+	jwt = regexp.MustCompile(`eyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?(?:\.[A-Za-z0-9_\-]+)*`)
 	// Without its end the key was cut: everything after the beginning goes.
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)`)
 )
@@ -81,24 +81,44 @@ func expression(hint string, re *regexp.Regexp) func([]byte) [][2]int {
 	}
 }
 
-// redact replaces what the pattern finds. The input is not written to.
-func (p *pattern) redact(b []byte) (out []byte, n uint32) {
-	found := p.find(b)
-	if len(found) == 0 {
-		return b, 0
+// extend adds a place that begins at or behind the last one: what overlaps or touches
+// becomes one, so that nothing of either is left.
+func extend(found [][2]int, from, to int) [][2]int {
+	if n := len(found); n > 0 && from <= found[n-1][1] {
+		found[n-1][1] = max(found[n-1][1], to)
+		return found
 	}
+	return append(found, [2]int{from, to})
+}
+
+// union sorts places and makes one of those that overlap or touch. It writes to found.
+func union(found [][2]int) [][2]int {
+	slices.SortFunc(found, func(a, b [2]int) int { return a[0] - b[0] })
+	out := found[:0]
+	for _, f := range found {
+		out = extend(out, f[0], f[1])
+	}
+	return out
+}
+
+// replace puts Redacted where the places of a union are. The input is not written to.
+func replace(b []byte, found [][2]int) []byte {
+	if len(found) == 0 {
+		return b
+	}
+	var out []byte
 	at := 0
 	for _, f := range found {
 		out = append(append(out, b[at:f[0]]...), Redacted...)
 		at = f[1]
 	}
-	return append(out, b[at:]...), uint32(len(found))
+	return append(out, b[at:]...)
 }
 
 // findCards finds payment card numbers: 13 to 19 digits, single spaces or dashes
 // between them, a leading digit that cards have, a right check digit (ISO/IEC
-// 7812-1). In a longer run of digits every place is tried: better a number too
-// many than one too few.
+// 7812-1). In a longer run of digits every place is tried, also within a number that
+// was found: what stands before a number may look like its beginning.
 func findCards(b []byte) (found [][2]int) {
 	var digits []byte
 	var at []int
@@ -116,14 +136,10 @@ func findCards(b []byte) (found [][2]int) {
 			}
 			i++
 		}
-		for j := 0; j+13 <= len(digits); {
-			n := cardAt(digits[j:])
-			if n == 0 {
-				j++
-				continue
+		for j := 0; j+13 <= len(digits); j++ {
+			if n := cardAt(digits[j:]); n > 0 {
+				found = extend(found, at[j], at[j+n-1]+1)
 			}
-			found = append(found, [2]int{at[j], at[j+n-1] + 1})
-			j += n
 		}
 	}
 	return found
@@ -157,17 +173,14 @@ func luhn(d []byte) bool {
 }
 
 // findIBANs finds account numbers with a right checksum (ISO 13616), with or without
-// single spaces in them. Of several that begin at one place it takes the longest: text
-// behind a number looks like a part of it.
+// single spaces in them. Every place is tried, also within a number that was found, and
+// of several that begin at one place the longest is taken: text before and behind a
+// number looks like a part of it.
 func findIBANs(b []byte) (found [][2]int) {
-	for i := 0; i+15 <= len(b); {
-		n := ibanAt(b[i:])
-		if n == 0 {
-			i++
-			continue
+	for i := 0; i+15 <= len(b); i++ {
+		if n := ibanAt(b[i:]); n > 0 {
+			found = extend(found, i, i+n)
 		}
-		found = append(found, [2]int{i, i + n})
-		i += n
 	}
 	return found
 }

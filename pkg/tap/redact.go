@@ -164,13 +164,18 @@ func (r *Redactor) target(v []byte, count *uint32) []byte {
 }
 
 // text hides what the patterns find.
-func (r *Redactor) text(v []byte, count *uint32) []byte {
+func (r *Redactor) text(v []byte, count *uint32) []byte { return r.hide(v, nil, count) }
+
+// hide hides what was found and what the patterns find. All look at the same bytes: what
+// one of them hid could have been the middle of what another would have found. The input
+// is not written to, found is.
+func (r *Redactor) hide(v []byte, found [][2]int, count *uint32) []byte {
 	for i := range r.patterns {
-		var n uint32
-		v, n = r.patterns[i].redact(v)
-		*count += n
+		found = append(found, r.patterns[i].find(v)...)
 	}
-	return v
+	found = union(found)
+	*count += uint32(len(found))
+	return replace(v, found)
 }
 
 // redactForm hides the values of secret names in a=b&c=d. The input is not

@@ -31,9 +31,7 @@ func (r *Redactor) stream(b []byte, cut bool, count *uint32) ([]byte, bool) {
 		b, cut = b[:at], true
 		*count++
 	}
-	b, n := hideNamed(b)
-	*count += n
-	b = r.text(b, count)
+	b = r.hide(b, findNamed(b), count)
 	if len(b) > MaxBodyBytes { // what stands for short values is longer
 		b, cut = b[:MaxBodyBytes], true
 	}
@@ -76,11 +74,11 @@ func opaque(b []byte) int {
 	return end
 }
 
-// hideNamed hides what follows a secret name with a colon or an equals sign, up to the
+// findNamed finds what follows a secret name with a colon or an equals sign, up to the
 // end of the line and of those that continue it: fields of heads, parameters, members.
-// The input is not written to; n is how many were hidden.
-func hideNamed(b []byte) (out []byte, n uint32) {
-	at := 0 // up to where b is in out
+// The places are in order and do not overlap.
+func findNamed(b []byte) (found [][2]int) {
+	at := 0 // the end of the last place
 	for i := 0; i < len(b); i++ {
 		k := bytes.IndexAny(b[i:], ":=")
 		if k < 0 {
@@ -92,15 +90,11 @@ func hideNamed(b []byte) (out []byte, n uint32) {
 			end = lineEnd(b, i+1)
 		}
 		if end > i+1 {
-			out = append(append(out, b[at:i+1]...), Redacted...)
+			found = append(found, [2]int{i + 1, end})
 			at, i = end, end-1
-			n++
 		}
 	}
-	if n == 0 {
-		return b, 0
-	}
-	return append(out, b[at:]...), n
+	return found
 }
 
 // maxSecretName is the longest name that is looked at; longer ones are taken for secret.

@@ -39,6 +39,7 @@ func TestBytesOfConnectionsAreRedacted(t *testing.T) {
 		{"a name that is too long to be told", nil, strings.Repeat("A", 70) + "=x\ny", false, strings.Repeat("A", 70) + "=[redacted]\ny", false},
 		{"a token by its look", nil, "\x01" + aJWT + "\x02", false, "\x01[redacted]\x02", false},
 		{"a key that the limit cut", nil, "-----BEGIN PRIVATE KEY-----\nabc", true, "[redacted]", true},
+		{"a key behind a secret name", nil, "secret: -----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\nx", false, "secret:[redacted]\nx", false},
 		{"a card", []string{"payment-card"}, "\x00pay " + aCard + " now", false, "\x00pay [redacted] now", false},
 		{"a card that the limit may have cut", []string{"payment-card"}, strings.Repeat("x ", 40) + "pay 4111 1111 111", true, strings.Repeat("x ", 24), true},
 		{"an address that the limit may have cut", []string{"email"}, strings.Repeat("x ", 40) + strings.Repeat("a", 60) + "@example", true, strings.Repeat("x ", 40), true},
