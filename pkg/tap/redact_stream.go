@@ -38,16 +38,59 @@ func (r *Redactor) stream(b []byte, cut bool, count *uint32) ([]byte, bool) {
 	return r.holdBack(b, cut), cut
 }
 
-// isHTTP2 reports whether the client's or the server's bytes begin as HTTP/2 does
-// (RFC 9113 §3.4): one of them may not have been copied.
+// isHTTP2 reports whether one of the directions is HTTP/2 (RFC 9113 §3.4): the other may
+// not have been copied. The preface is looked for everywhere, since a tunnel may have
+// been asked for first; frames only where a connection or its tunnel begins.
 func isHTTP2(client, server []byte) bool {
+	return beginsHTTP2(client) || beginsHTTP2(server)
+}
+
+func beginsHTTP2(b []byte) bool {
 	const preface = "PRI * HTTP/2.0"
-	if n := min(len(client), len(preface)); n > 3 && string(client[:n]) == preface[:n] {
+	if bytes.Contains(b, []byte(preface)) {
 		return true
 	}
-	// SETTINGS, not an acknowledgement, of stream 0.
-	return len(server) >= 9 && server[0] == 0 && binary.BigEndian.Uint16(server[1:])%6 == 0 &&
-		server[3] == 4 && server[4] == 0 && binary.BigEndian.Uint32(server[5:]) == 0
+	b = behindProxyHeaders(b)
+	if n := min(len(b), len(preface)); n > 3 && string(b[:n]) == preface[:n] || isSettings(b) {
+		return true
+	}
+	if h := headEnds.FindIndex(b); h != nil && bytes.HasPrefix(b, []byte("HTTP/1.")) {
+		return isSettings(b[h[1]:])
+	}
+	return false
+}
+
+// isSettings reports whether SETTINGS of stream 0, no acknowledgement, is at the front.
+func isSettings(b []byte) bool {
+	return len(b) >= 9 && b[0] == 0 && binary.BigEndian.Uint16(b[1:])%6 == 0 &&
+		b[3] == 4 && b[4] == 0 && binary.BigEndian.Uint32(b[5:]) == 0
+}
+
+const (
+	proxyV1       = "PROXY "
+	proxyV2       = "\r\n\r\n\x00\r\nQUIT\n"
+	maxProxyV1    = 107 // bytes of a line
+	maxProxyHeads = 4   // one behind another: each proxy on the way may add its own
+)
+
+// behindProxyHeaders is what follows the headers of the PROXY protocol at the front, if
+// there are any.
+func behindProxyHeaders(b []byte) []byte {
+	for range maxProxyHeads {
+		switch {
+		case bytes.HasPrefix(b, []byte(proxyV1)):
+			end := bytes.IndexByte(b[:min(len(b), maxProxyV1)], '\n')
+			if end < 0 {
+				return b
+			}
+			b = b[end+1:]
+		case bytes.HasPrefix(b, []byte(proxyV2)) && len(b) >= 16:
+			b = b[min(len(b), 16+int(binary.BigEndian.Uint16(b[14:]))):]
+		default:
+			return b
+		}
+	}
+	return b
 }
 
 var (

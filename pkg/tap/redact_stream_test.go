@@ -69,13 +69,28 @@ func TestBytesOfConnectionsAreRedacted(t *testing.T) {
 // The fields of HTTP/2 are compressed over the whole connection: none can be searched.
 func TestBytesOfHTTP2AreWithheld(t *testing.T) {
 	settings := "\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x03\x00\x00\x00\x64"
+	preface := "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+	v1, v2 := "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n", "\r\n\r\n\x00\r\nQUIT\n\x21\x11\x00\x0c\x0a\x00\x00\x01\x0a\x00\x00\x02\x00\x01\x00\x02"
 	for _, c := range []struct{ client, server string }{
-		{"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings, settings}, {"PRI * HT", ""}, {"", settings},
+		{preface + settings, settings}, {"PRI * HT", ""}, {"", settings}, {settings, ""}, {"", preface},
+		{v1 + preface, ""}, {v1 + "PRI * H", ""}, {v2 + preface, ""}, {v2 + "PRI * H", ""}, {v1 + v2 + v1 + "PRI *", ""}, {"", v2 + settings},
+		{"CONNECT db:80 HTTP/1.1\r\n\r\n" + preface, ""}, {"", "HTTP/1.1 200 OK\r\nVia: p\r\n\r\n" + settings},
 	} {
 		rec := Record{RequestBody: []byte(c.client), ResponseBody: []byte(c.server)}
 		streamRedactor(t).Apply(&rec)
 		if rec.RequestBody != nil || rec.ResponseBody != nil || !rec.RequestTruncated || !rec.ResponseTruncated || rec.Redacted == 0 {
 			t.Errorf("%q and %q: got %+v", c.client, c.server, rec)
+		}
+	}
+}
+
+func TestBytesThatAreNotHTTP2AreKept(t *testing.T) {
+	v2 := "\r\n\r\n\x00\r\nQUIT\n\x21\x11"
+	for _, s := range []string{"PRI", "PROXY TCP4 10.0.0.1 10.0.0.2 1 2", "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nhello", v2, v2 + "\x00", v2 + "\xff\xffcut", "HTTP/1.1 200 OK\r\n\r\nok"} {
+		rec := Record{RequestBody: []byte(s), ResponseBody: []byte(s)}
+		streamRedactor(t).Apply(&rec)
+		if string(rec.RequestBody) != s || string(rec.ResponseBody) != s || rec.Redacted != 0 {
+			t.Errorf("%q: got %+v", s, rec)
 		}
 	}
 }
