@@ -118,6 +118,10 @@ func NewRedactor(c RedactConfig) (*Redactor, error) {
 // Apply hides what must be hidden. Values that it changes are new memory; the
 // record's old bytes are not written to.
 func (r *Redactor) Apply(rec *Record) {
+	// Of the connection, and what the client may choose freely.
+	for _, v := range [...]*[]byte{&rec.ServerName, &rec.ALPN, &rec.Peer, &rec.Method, &rec.RequestID} {
+		*v = r.text(*v, &rec.Redacted)
+	}
 	if r.bytes {
 		r.applyStreams(rec)
 		return

@@ -12,7 +12,6 @@ import (
 // applyStreams hides what must be hidden of a connection. Nothing says what its bytes
 // are, so that they are searched as text, and too much is hidden rather than too little.
 func (r *Redactor) applyStreams(rec *Record) {
-	rec.ServerName = r.text(rec.ServerName, &rec.Redacted)
 	if isHTTP2(rec.RequestBody, rec.ResponseBody) {
 		// Header fields are compressed (RFC 7541): secret ones cannot be found.
 		rec.RequestBody, rec.ResponseBody = nil, nil

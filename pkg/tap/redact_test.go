@@ -121,6 +121,25 @@ func TestHeadersAndQueriesAreRedacted(t *testing.T) {
 	}
 }
 
+// What the caller says of itself is in columns of its own: they are searched like the rest.
+func TestWhatAClientSaysOfItselfIsRedacted(t *testing.T) {
+	for _, connections := range []bool{false, true} {
+		r := mustRedactor(t, RedactConfig{Patterns: []string{"email"}})
+		r.bytes = connections
+		in := func() []byte { return []byte("h2," + aJWT + ",a@b.example") }
+		rec := Record{ServerName: in(), ALPN: in(), Peer: in(), Method: in(), RequestID: in()}
+		r.Apply(&rec)
+		for i, got := range [][]byte{rec.ServerName, rec.ALPN, rec.Peer, rec.Method, rec.RequestID} {
+			if string(got) != "h2,[redacted],[redacted]" {
+				t.Errorf("connections %v, field %d: got %q", connections, i, got)
+			}
+		}
+		if rec.Redacted != 10 {
+			t.Errorf("connections %v: %d counted", connections, rec.Redacted)
+		}
+	}
+}
+
 // T4: of a thousand planted secrets none is left in any form that is written.
 func TestNoPlantedSecretIsLeft(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))

@@ -16,6 +16,10 @@ import (
 // while it may be a TLS hello that is not whole. A longer hello says no server name.
 const helloBytes = 8 << 10
 
+// maxALPN bounds the names of protocols that are kept, commas included; names that do not
+// fit are left out, whole: a part of one could not be searched for secrets.
+const maxALPN = 256
+
 // connectionFilter serves the connections of one chain on one worker. All is loop-owned.
 type connectionFilter struct {
 	direction string
@@ -143,7 +147,10 @@ func (c *connection) learn(v sniff.Verdict) {
 		c.alpn = c.alpn[:0]
 		for list := c.f.hello.Protocols(); len(list) > 0; {
 			var p []byte
-			if p, list = sniff.NextProtocol(list); len(c.alpn) > 0 {
+			if p, list = sniff.NextProtocol(list); len(c.alpn)+1+len(p) > maxALPN {
+				break
+			}
+			if len(c.alpn) > 0 {
 				c.alpn = append(c.alpn, ',')
 			}
 			c.alpn = append(c.alpn, p...)

@@ -150,6 +150,29 @@ func TestConnectionsOfTLSMatchByTheNameInTheirHello(t *testing.T) {
 	}
 }
 
+// A client may offer kilobytes of names: only whole ones within the bound are kept.
+func TestOfferedProtocolsAreBounded(t *testing.T) {
+	long := strings.Repeat("p", 200)
+	for _, c := range []struct {
+		offered []string
+		want    string
+	}{
+		{[]string{"h2", long, "x"}, "h2," + long + ",x"},
+		{[]string{long, strings.Repeat("q", 54)}, long + "," + strings.Repeat("q", 54)},
+		{[]string{long, strings.Repeat("q", 55), "x"}, long + "," + strings.Repeat("q", 55)},
+		{[]string{long, strings.Repeat("q", 56), "x"}, long},
+		{[]string{strings.Repeat("q", 255), "x"}, strings.Repeat("q", 255)},
+	} {
+		h := newConnections(t, tap.HubConfig{}, `{"taps":[{"name":"all"}]}`)
+		r := h.begin(nil)
+		r.pass(false, hello(t, "db.example", c.offered...), 100)
+		r.end(0, "")
+		if got := string(h.records()[0].ALPN); got != c.want {
+			t.Errorf("of %d names: got %q, want %q", len(c.offered), got, c.want)
+		}
+	}
+}
+
 func TestOnlyConnectionsThatMatchAreRecorded(t *testing.T) {
 	h := newConnections(t, tap.HubConfig{}, `{"taps":[{"name":"web","match":{"peers":["spiffe://m/web*"]}},{"name":"failed","match":{"flags":["UF","UH"]}},
 		{"name":"expired","expiresUnixMs":1767323045000},{"name":"never","match":{"samplePercent":0}},{"name":"rate","match":{"maxPerSecond":1,"serverNames":["x"]}}]}`)
