@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 )
@@ -79,6 +80,28 @@ func expression(hint string, re *regexp.Regexp) func([]byte) [][2]int {
 		}
 		return found
 	}
+}
+
+// matchesLineEnd reports whether a line feed may be in what the expression matches.
+func matchesLineEnd(expr string) bool {
+	re, err := syntax.Parse(expr, syntax.Perl)
+	return err != nil || hasLineEnd(re)
+}
+
+func hasLineEnd(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpAnyChar:
+		return true
+	case syntax.OpLiteral:
+		return slices.Contains(re.Rune, '\n')
+	case syntax.OpCharClass:
+		for i := 0; i+1 < len(re.Rune); i += 2 {
+			if re.Rune[i] <= '\n' && re.Rune[i+1] >= '\n' {
+				return true
+			}
+		}
+	}
+	return slices.ContainsFunc(re.Sub, hasLineEnd)
 }
 
 // extend adds a place that begins at or behind the last one: what overlaps or touches

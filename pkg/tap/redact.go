@@ -37,6 +37,8 @@ type Redactor struct {
 	paths    []jsonPath
 	patterns []pattern
 	bytes    bool // bodies are bytes of connections: see stream
+	expr     bool // a pattern is an expression of the rule
+	lines    bool // one of them may match a line's end
 }
 
 // secretHeaders are hidden whatever the rule says, besides those that
@@ -108,6 +110,9 @@ func NewRedactor(c RedactConfig) (*Redactor, error) {
 			continue
 		}
 		r.patterns = append(r.patterns, p)
+		if expr, ok := strings.CutPrefix(s, "regex:"); ok {
+			r.expr, r.lines = true, r.lines || matchesLineEnd(expr)
+		}
 	}
 	if len(c.JSONPaths)+len(c.Patterns) > maxPatterns {
 		errs = append(errs, fmt.Errorf("more than %d paths and patterns", maxPatterns))
@@ -130,13 +135,8 @@ func (r *Redactor) Apply(rec *Record) {
 	rec.Authority = r.text(rec.Authority, &rec.Redacted)
 	r.applyHeaders(rec.RequestHeaders, &rec.Redacted)
 	r.applyHeaders(rec.ResponseHeaders, &rec.Redacted)
-	var cut bool
-	rec.RequestBody, cut = r.body(rec.RequestBody, rec.RequestHeaders, &rec.Redacted)
-	rec.RequestTruncated = rec.RequestTruncated || cut
-	rec.ResponseBody, cut = r.body(rec.ResponseBody, rec.ResponseHeaders, &rec.Redacted)
-	rec.ResponseTruncated = rec.ResponseTruncated || cut
-	rec.RequestBody = r.holdBack(rec.RequestBody, rec.RequestTruncated)
-	rec.ResponseBody = r.holdBack(rec.ResponseBody, rec.ResponseTruncated)
+	rec.RequestBody, rec.RequestTruncated = r.body(rec.RequestBody, rec.RequestTruncated, rec.RequestHeaders, &rec.Redacted)
+	rec.ResponseBody, rec.ResponseTruncated = r.body(rec.ResponseBody, rec.ResponseTruncated, rec.ResponseHeaders, &rec.Redacted)
 }
 
 func (r *Redactor) applyHeaders(hs []Header, count *uint32) {
@@ -168,16 +168,24 @@ func (r *Redactor) target(v []byte, count *uint32) []byte {
 }
 
 // text hides what the patterns find.
-func (r *Redactor) text(v []byte, count *uint32) []byte { return r.hide(v, nil, count) }
+func (r *Redactor) text(v []byte, count *uint32) []byte { return r.hide(v, false, nil, count) }
 
-// hide hides what was found and what the patterns find. All look at the same bytes: what
-// one of them hid could have been the middle of what another would have found. The input
-// is not written to, found is.
-func (r *Redactor) hide(v []byte, found [][2]int, count *uint32) []byte {
+// hide hides what was found and what the patterns find, and leaves out the end of what
+// was cut. All look at the same bytes: what one of them hid could have been the middle of
+// what another would have found. The input is not written to, found is.
+func (r *Redactor) hide(v []byte, cut bool, found [][2]int, count *uint32) []byte {
 	for i := range r.patterns {
 		found = append(found, r.patterns[i].find(v)...)
 	}
 	found = union(found)
+	if cut {
+		v = v[:r.holdBack(v)]
+		for n := len(found); n > 0 && found[n-1][1] > len(v); n-- {
+			if found[n-1][1] = len(v); found[n-1][0] >= len(v) {
+				found = found[:n-1]
+			}
+		}
+	}
 	*count += uint32(len(found))
 	return replace(v, found)
 }
@@ -223,19 +231,21 @@ const (
 	inflateRatio = 100
 )
 
-// body hides secrets in a body by its content type. Withheld or shortened bodies
-// are reported as cut.
-func (r *Redactor) body(b []byte, hs []Header, count *uint32) (_ []byte, cut bool) {
+// body hides secrets in a body by its content type. Cut says that the body is not the
+// whole, before and after: withheld and shortened ones are not.
+func (r *Redactor) body(b []byte, cut bool, hs []Header, count *uint32) ([]byte, bool) {
 	if len(b) == 0 {
-		return b, false
+		return b, cut
 	}
 	switch enc := strings.ToLower(strings.TrimSpace(headerValue(hs, "content-encoding"))); enc {
 	case "", "identity":
 	case "gzip", "x-gzip":
-		if b, cut = inflate(b); b == nil {
+		var short bool
+		if b, short = inflate(b); b == nil {
 			*count++
 			return nil, true
 		}
+		cut = cut || short
 	default:
 		*count++
 		return nil, true
@@ -258,7 +268,7 @@ func (r *Redactor) body(b []byte, hs []Header, count *uint32) (_ []byte, cut boo
 		b = out
 		*count += n
 	}
-	return r.text(b, count), cut
+	return r.hide(b, cut, nil, count), cut
 }
 
 // inflate undoes gzip as far as the body was copied and the bounds allow.

@@ -30,11 +30,11 @@ func (r *Redactor) stream(b []byte, cut bool, count *uint32) ([]byte, bool) {
 		b, cut = b[:at], true
 		*count++
 	}
-	b = r.hide(b, findNamed(b), count)
+	b = r.hide(b, cut, findNamed(b), count)
 	if len(b) > MaxBodyBytes { // what stands for short values is longer
 		b, cut = b[:MaxBodyBytes], true
 	}
-	return r.holdBack(b, cut), cut
+	return b, cut
 }
 
 // isHTTP2 reports whether one of the directions is HTTP/2 (RFC 9113 §3.4): the other may
@@ -180,19 +180,31 @@ func lineEnd(b []byte, i int) int {
 	return len(b)
 }
 
-// longestSpaced is the longest match of a detector with spaces in it: an account number,
-// or a card's with dashes.
-const longestSpaced = 48
+const (
+	// longestSpaced is the longest match of a detector with spaces in it: an account
+	// number of 34 characters, each with a space behind it.
+	longestSpaced = 34 + 33
+	// longestExpression is the longest match of a rule's expression that is held back;
+	// longer ones leave their front where a body is cut.
+	longestExpression = 1 << 10
+)
 
-// holdBack leaves out the end of bytes that were cut: what a detector of the rule would
-// have found there, had it been whole.
-func (r *Redactor) holdBack(b []byte, cut bool) []byte {
-	if !cut || len(r.patterns) == len(alwaysPatterns) {
-		return b
+// holdBack is where the end of bytes that were cut begins that is left out: what a
+// pattern of the rule would have found there, had it been whole.
+func (r *Redactor) holdBack(b []byte) int {
+	if len(r.patterns) == len(alwaysPatterns) {
+		return len(b)
 	}
 	end := max(len(b)-longestSpaced, 0)
 	for end > 0 && (inSecretName(b[end-1]) || b[end-1] == '@') {
 		end--
 	}
-	return b[:end]
+	if r.expr {
+		from := max(len(b)-longestExpression, 0)
+		if !r.lines { // then a match is in one line
+			from = max(from, bytes.LastIndexByte(b, '\n')+1)
+		}
+		end = min(end, from)
+	}
+	return end
 }

@@ -140,6 +140,29 @@ func TestWhatAClientSaysOfItselfIsRedacted(t *testing.T) {
 	}
 }
 
+// Where a body was cut, what an expression may have begun to match is not in it.
+func TestTheEndOfWhatWasCutIsHeldBack(t *testing.T) {
+	line := strings.Repeat("x ", 1000)
+	for _, c := range []struct {
+		pattern, in, want string
+	}{
+		{"regex:begin[a-z ]+end", line + "begin " + strings.Repeat("secret ", 140), line[:1962]},
+		{"regex:begin[a-z ]+end", line + "\nbegin " + strings.Repeat("secret ", 100), line + "\n"},
+		{"regex:begin.+end", line + "\n" + strings.Repeat("secret ", 50) + "\n" + strings.Repeat("b ", 100), line + "\n" + strings.Repeat("secret ", 50) + "\n"},
+		{"regex:(?s)begin.+end", line + "\nbegin\n", line[:len(line)+7-1024]},
+		{"regex:begin\\s+end", line + "\nbegin\n", line[:len(line)+7-1024]},
+		{"regex:begin\nend", line + "\nbegin\n", line[:len(line)+7-1024]},
+		{"regex:begin", "begin " + line + "begin " + line[:1020], Redacted + " " + line + Redacted},
+		{"regex:begin", "short", ""},
+	} {
+		rec := Record{ResponseBody: []byte(c.in), ResponseTruncated: true}
+		mustRedactor(t, RedactConfig{Patterns: []string{c.pattern}}).Apply(&rec)
+		if got := string(rec.ResponseBody); got != c.want {
+			t.Errorf("%s: got %d bytes, %.40q…%q, want %d, %.40q…%q", c.pattern, len(got), got, got[max(0, len(got)-20):], len(c.want), c.want, c.want[max(0, len(c.want)-20):])
+		}
+	}
+}
+
 // T4: of a thousand planted secrets none is left in any form that is written.
 func TestNoPlantedSecretIsLeft(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
