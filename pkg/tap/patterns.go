@@ -28,7 +28,8 @@ var detectors = []pattern{
 }
 
 var (
-	jwt = regexp.MustCompile(`eyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?(?:\.[A-Za-z0-9_\-]+)*`)
+	jwt      = regexp.MustCompile(`eyJ[A-Za-z0-9_\-]{5,}\.[A-Za-z0-9_\-]{5,}(?:\.[A-Za-z0-9_\-]*)?(?:\.[A-Za-z0-9_\-]+)*`)
+	userInfo = regexp.MustCompile(`:\\?/\\?/([^\s/?#"'<>\\]+)@`)
 	// Without its end the key was cut: everything after the beginning goes.
 	privateKey = regexp.MustCompile(`(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)`)
 )
@@ -37,6 +38,7 @@ var (
 var alwaysPatterns = []pattern{
 	{"jwt", expression("eyJ", jwt)},
 	{"private-key", expression("PRIVATE KEY", privateKey)},
+	{"user-info", findUserInfo},
 }
 
 const maxExpression = 1024 // bytes of a rule's own expression
@@ -239,6 +241,28 @@ func ibanStep(rest int, c byte) int {
 		return (rest*100 + int(c-'A') + 10) % 97
 	}
 	return (rest*10 + int(c-'0')) % 97
+}
+
+// findUserInfo finds who and with what password a URL asks (RFC 3986 §3.2.1), also where
+// a text of JSON escapes its slashes.
+func findUserInfo(b []byte) (found [][2]int) {
+	if bytes.IndexByte(b, '@') < 0 {
+		return nil
+	}
+	for _, m := range userInfo.FindAllSubmatchIndex(b, -1) {
+		found = append(found, [2]int{m[2], m[3]})
+	}
+	return found
+}
+
+// cutUserInfo is where a URL's authority begins that the end of the text has cut, as it
+// may be before its "@"; len(b) if there is none.
+func cutUserInfo(b []byte) int {
+	at := bytes.LastIndexByte(b, '/') + 1
+	if !bytes.HasSuffix(b[:at], []byte("://")) && !bytes.HasSuffix(b[:at], []byte(`:\/\/`)) || bytes.ContainsAny(b[at:], " \t\r\n?#\"'<>") {
+		return len(b)
+	}
+	return at
 }
 
 func isUpper(c byte) bool { return c >= 'A' && c <= 'Z' }

@@ -29,8 +29,9 @@ type RedactConfig struct {
 //
 // Always hidden are the values of secret headers (secretHeaders, and names that
 // isSecretName finds), of query parameters, form fields and JSON members with
-// secret names, and anything that looks like a JWT or a private key. A body
-// whose encoding cannot be undone is withheld as a whole, because it cannot be
+// secret names, anything that looks like a JWT or a private key, and what stands
+// before the host of a URL. XML is searched as text. A body whose encoding cannot be
+// undone, or that has several parts, is withheld as a whole, because it cannot be
 // searched. Of connections, see stream.
 type Redactor struct {
 	headers  map[string]bool
@@ -65,7 +66,7 @@ var secretNames = map[string]bool{"pwd": true, "pass": true, "pin": true, "cvv":
 func isSecretName(name string) bool {
 	var b [64]byte
 	s := b[:0]
-	for i := 0; i < len(name) && len(s) < cap(b); i++ {
+	for i := range len(name) {
 		switch c := name[i]; {
 		case c >= 'A' && c <= 'Z':
 			s = append(s, c|0x20)
@@ -179,7 +180,7 @@ func (r *Redactor) hide(v []byte, cut bool, found [][2]int, count *uint32) []byt
 	}
 	found = union(found)
 	if cut {
-		v = v[:r.holdBack(v)]
+		v = v[:min(r.holdBack(v), cutUserInfo(v))]
 		for n := len(found); n > 0 && found[n-1][1] > len(v); n-- {
 			if found[n-1][1] = len(v); found[n-1][0] >= len(v) {
 				found = found[:n-1]
@@ -252,6 +253,9 @@ func (r *Redactor) body(b []byte, cut bool, hs []Header, count *uint32) ([]byte,
 	}
 	kind := strings.ToLower(headerValue(hs, "content-type"))
 	switch {
+	case strings.Contains(kind, "multipart/"):
+		*count++
+		return nil, true
 	case strings.Contains(kind, "x-www-form-urlencoded"):
 		if out, n := redactForm(b); n > 0 {
 			b = out
@@ -268,7 +272,11 @@ func (r *Redactor) body(b []byte, cut bool, hs []Header, count *uint32) ([]byte,
 		b = out
 		*count += n
 	}
-	return r.hide(b, cut, nil, count), cut
+	var found [][2]int
+	if strings.Contains(kind, "xml") {
+		found = findNamed(b)
+	}
+	return r.hide(b, cut, found, count), cut
 }
 
 // inflate undoes gzip as far as the body was copied and the bounds allow.

@@ -93,14 +93,16 @@ func behindProxyHeaders(b []byte) []byte {
 }
 
 var (
-	encoded   = regexp.MustCompile(`(?i)(?:^|\n)(?:content-encoding|transfer-encoding|upgrade)[ \t]*:`)
+	encoded = regexp.MustCompile(`(?i)(?:^|\n)(?:(?:content-encoding|transfer-encoding|upgrade)[ \t]*:` +
+		`|content-type[ \t]*:(?:[^\r\n]|\r?\n[ \t])*(?:multipart/|xml))`)
 	headEnds  = regexp.MustCompile(`\n\r?\n`)
 	gzipMagic = []byte{0x1f, 0x8b, 8}          // RFC 1952 §2.3.1
 	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd} // RFC 8878 §3.1.1
 )
 
 // opaque is where what cannot be searched begins: compressed data, or the body behind a
-// head of HTTP/1 that says it is encoded, or what another protocol's bytes are.
+// head of HTTP/1 that says it is encoded, or XML, or has several parts, or is another
+// protocol's.
 func opaque(b []byte) int {
 	end := len(b)
 	for _, magic := range [...][]byte{gzipMagic, zstdMagic} {
@@ -116,27 +118,78 @@ func opaque(b []byte) int {
 	return end
 }
 
-// findNamed finds what follows a secret name with a colon or an equals sign, up to the
-// end of the line and of those that continue it: fields of heads, parameters, members.
-// The places are in order and do not overlap.
+// findNamed finds what follows a secret name and a separator, up to the end of the line
+// and of those that continue it: fields of heads, parameters, members, elements. The
+// places are in order and do not overlap.
 func findNamed(b []byte) (found [][2]int) {
 	at := 0 // the end of the last place
 	for i := 0; i < len(b); i++ {
-		k := bytes.IndexAny(b[i:], ":=")
+		k := bytes.IndexAny(b[i:], ":=>%")
 		if k < 0 {
 			break
 		}
 		i += k
-		end := i + 1
-		if endsInSecretName(b[at:i]) {
-			end = lineEnd(b, i+1)
+		n := separator(b[i:])
+		if n == 0 {
+			continue
 		}
-		if end > i+1 {
-			found = append(found, [2]int{i + 1, end})
+		from := i + n
+		tag := lastTag(b[at:i])
+		inSecret := tag != nil && isSecretName(tagName(tag))
+		switch {
+		case b[i] == '>' && tag != nil && tag[0] == '/': // an element's end
+			continue
+		case !endsInSecretName(b[at:i]) && (b[i] != '>' || !inSecret):
+			continue
+		case b[i] != '>' && inSecret: // an attribute, and the element's value behind it
+			from += bytes.IndexByte(b[from:min(len(b), from+maxTag)], '>') + 1
+		}
+		if end := lineEnd(b, from); end > i+n {
+			found = append(found, [2]int{i + n, end})
 			at, i = end, end-1
 		}
 	}
 	return found
+}
+
+// separator is the length of what may stand between a name and its value at the front, 0
+// if nothing does. A colon or an equals sign may be percent-encoded, a few times over.
+func separator(b []byte) int {
+	if b[0] != '%' {
+		return 1
+	}
+	n := 1
+	for range 3 {
+		if bytes.HasPrefix(b[n:], []byte("25")) {
+			n += 2
+		}
+	}
+	if len(b) >= n+2 && b[n] == '3' && (b[n+1]|0x20 == 'a' || b[n+1]|0x20 == 'd') {
+		return n + 2
+	}
+	return 0
+}
+
+// maxTag is how far behind the beginning of a tag its end is looked for.
+const maxTag = 256
+
+// lastTag is the tag of XML, without its brackets, that is still open at the end of b; nil
+// if none is.
+func lastTag(b []byte) []byte {
+	b = b[max(0, len(b)-maxTag):]
+	tag := b[bytes.LastIndexByte(b, '<')+1:]
+	if len(tag) == 0 || len(tag) == len(b) || bytes.IndexByte(tag, '>') >= 0 {
+		return nil
+	}
+	return tag
+}
+
+// tagName is the local name of a tag that begins an element.
+func tagName(tag []byte) string {
+	if end := bytes.IndexAny(tag, " \t\r\n"); end >= 0 {
+		tag = tag[:end]
+	}
+	return string(tag[bytes.IndexByte(tag, ':')+1:])
 }
 
 // maxSecretName is the longest name that is looked at; longer ones are taken for secret.
@@ -150,9 +203,33 @@ func endsInSecretName(b []byte) bool {
 			return true
 		}
 	}
+	if start == len(b) {
+		return false
+	}
 	name := string(b[start:])
 	// An escape may be any letter: its rules are those of a language that is not known.
-	return strings.Contains(name, `\`) || secretHeaders[strings.ToLower(name)] || isSecretName(unescape(b[start:]))
+	if strings.Contains(name, `\`) || secretHeaders[strings.ToLower(name)] {
+		return true
+	}
+	plain := unescape(b[start:])
+	if isSecretName(plain) {
+		return true
+	}
+	// What is encoded as a whole may have more before the name.
+	plain = strings.TrimRight(plain, " \"'")
+	if isSecretName(plain[strings.LastIndexAny(plain, "&;?:=,{\"' ")+1:]) {
+		return true
+	}
+	// A name of two words.
+	word := bytes.TrimRight(b[:start], " \t")
+	if len(word) == start {
+		return false
+	}
+	from := len(word)
+	for from > 0 && inSecretName(word[from-1]) && len(word)-from < maxSecretName {
+		from--
+	}
+	return isSecretName(string(word[from:]) + name)
 }
 
 func inSecretName(c byte) bool {
@@ -160,22 +237,34 @@ func inSecretName(c byte) bool {
 }
 
 // lineEnd is the end of the line that goes on at i, with the lines that continue it by
-// beginning with a space (RFC 9112 §5.2), or of the text (NUL).
+// beginning with a space (RFC 9112 §5.2), or of the text (NUL). A line that has no more
+// than the beginning of a value is continued by the next one that has any.
 func lineEnd(b []byte, i int) int {
+	blank, first := true, len(b) // nothing of a value was seen, and where its line ends
 	for ; i < len(b); i++ {
 		switch b[i] {
 		case 0:
+			if blank {
+				return min(first, i)
+			}
 			return i
 		case '\r', '\n':
 			next := i + 1
 			if b[i] == '\r' && next < len(b) && b[next] == '\n' {
 				next++
 			}
-			if next >= len(b) || b[next] != ' ' && b[next] != '\t' {
+			if !blank && (next >= len(b) || b[next] != ' ' && b[next] != '\t') {
 				return i
 			}
-			i = next
+			first = min(first, i)
+			i = next - 1
+		case ' ', '\t', '"', '\'', '`', '\\', '[', '{', '(', '<', ':', '=', '>':
+		default:
+			blank = false
 		}
+	}
+	if blank {
+		return first
 	}
 	return len(b)
 }

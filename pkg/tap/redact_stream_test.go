@@ -37,6 +37,20 @@ func TestBytesOfConnectionsAreRedacted(t *testing.T) {
 		{"a member in a text", nil, `"{\"secret\":\"x\"}"`, false, `"{\"secret\":[redacted]`, false},
 		{"a value between NULs", nil, "\x00password=x\x00user=y\x00", false, "\x00password=[redacted]\x00user=y\x00", false},
 		{"a name that is too long to be told", nil, strings.Repeat("A", 70) + "=x\ny", false, strings.Repeat("A", 70) + "=[redacted]\ny", false},
+		{"a member whose value is on the next line", nil, "{\"password\":\n\"x\",\n\"a\":1}", false, "{\"password\":[redacted]\n\"a\":1}", false},
+		{"an element of the next line", nil, "{\"token\": [\r\n\"x\"],\n\"a\":1}", false, "{\"token\":[redacted]\n\"a\":1}", false},
+		{"a value behind an empty line", nil, "password:\n\n  x\na: 1", false, "password:[redacted]\na: 1", false},
+		{"a name without a value", nil, "a: 1\npassword:\n", false, "a: 1\npassword:\n", false},
+		{"an arrow over lines", nil, "'password' =>\n'x',\n'a' => 1", false, "'password' =[redacted]\n'a' => 1", false},
+		{"an element", nil, "<a>1</a>\n<password>x</password>\n<b>2</b>", false, "<a>1</a>\n<password>[redacted]\n<b>2</b>", false},
+		{"an element over lines", nil, "<w:Password Type=\"t\">\nx\n</w:Password>\n<b>2</b>", false, "<w:Password Type=[redacted]\n</w:Password>\n<b>2</b>", false},
+		{"an element with an attribute", nil, "<pin a=\"t\">x</pin>\n<b>2</b>", false, "<pin a=\"t\">[redacted]\n<b>2</b>", false},
+		{"an encoded separator", nil, "GET /?q=pwd%3Dx HTTP/1.1\nb: 2", false, "GET /?q=pwd%3D[redacted]\nb: 2", false},
+		{"an encoded member", nil, "q=%7B%22a%22%3a1,%22pass%22%253a%22x%22\nb", false, "q=%7B%22a%22%3a1,%22pass%22%253a[redacted]\nb", false},
+		{"other escapes", nil, "a%3Fb%20c%3", false, "a%3Fb%20c%3", false},
+		{"a name of two words", nil, "Api key: x\nkey: y", false, "Api key:[redacted]\nkey: y", false},
+		{"who asks in a URL", nil, "a http://u:p@h/x?a and http:\\/\\/u@h, http://h/@a", false, "a http://[redacted]@h/x?a and http:\\/\\/[redacted]@h, http://h/@a", false},
+		{"a URL that the limit cut", nil, "a http://u:p", true, "a http://", true},
 		{"a token by its look", nil, "\x01" + aJWT + "\x02", false, "\x01[redacted]\x02", false},
 		{"a key that the limit cut", nil, "-----BEGIN PRIVATE KEY-----\nabc", true, "[redacted]", true},
 		{"a key behind a secret name", nil, "secret: -----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\nx", false, "secret:[redacted]\nx", false},
@@ -48,6 +62,9 @@ func TestBytesOfConnectionsAreRedacted(t *testing.T) {
 		{"gzip in the middle", nil, "head\x1f\x8b\x08rest", false, "head", true},
 		{"zstd in the middle", nil, "head\x28\xb5\x2f\xfdrest", false, "head", true},
 		{"an encoded body", nil, "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nA: b\r\n\r\nsecret", false, "HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nA: b\r\n\r\n", true},
+		{"a body of several parts", nil, "POST / HTTP/1.1\r\nA: b\r\nContent-Type:\r\n multipart/form-data; boundary=b\r\n\r\n--b", false, "POST / HTTP/1.1\r\nA: b\r\nContent-Type:\r\n multipart/form-data; boundary=b\r\n\r\n", true},
+		{"a body of XML", nil, "POST / HTTP/1.1\ncontent-type: application/soap+xml\n\n<a>", false, "POST / HTTP/1.1\ncontent-type: application/soap+xml\n\n", true},
+		{"a body of text", nil, "POST / HTTP/1.1\ncontent-type: text/plain\na: xml\n\n<a>", false, "POST / HTTP/1.1\ncontent-type: text/plain\na: xml\n\n<a>", false},
 		{"a body in chunks", nil, "HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n4\npass\n6\nword=x", false, "HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n", true},
 		{"another protocol from there on", nil, "HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n\x81\x01x", false, "HTTP/1.1 101 S\r\nUpgrade: websocket\r\n\r\n", true},
 	} {
@@ -102,6 +119,19 @@ func TestRedactedBytesStayWithinTheLimit(t *testing.T) {
 	streamRedactor(t).Apply(&rec)
 	if len(rec.RequestBody) != MaxBodyBytes || !rec.RequestTruncated || bytes.Contains(rec.RequestBody, []byte("=1")) {
 		t.Errorf("%d bytes, truncated %v", len(rec.RequestBody), rec.RequestTruncated)
+	}
+}
+
+// Separators without end must not make the search slow.
+func BenchmarkNames(b *testing.B) {
+	for name, piece := range map[string]string{"colons": ":", "tags": "<token a", "ends": ">", "lines": "token:\n", "escapes": "%25%3D", "blanks": "token: [", "words": "token a:"} {
+		b.Run(name, func(b *testing.B) {
+			in := bytes.Repeat([]byte(piece), MaxBodyBytes/len(piece))
+			b.SetBytes(int64(len(in)))
+			for b.Loop() {
+				findNamed(in)
+			}
+		})
 	}
 }
 

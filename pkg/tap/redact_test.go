@@ -76,6 +76,10 @@ func TestBodiesAreRedacted(t *testing.T) {
 		{"compressed", RedactConfig{}, fields2("content-encoding", "gzip", "content-type", "application/json"), zipped(`{"token":1,"a":2}`), `{"token":"[redacted]","a":2}`, false},
 		{"compressed and cut", RedactConfig{}, fields2("content-encoding", "gzip"), zipped("hello")[:20], "hello", true},
 		{"compressed in a way that we do not undo", RedactConfig{}, fields2("content-encoding", "br"), "secret", "", true},
+		{"several parts", RedactConfig{}, fields2("content-type", "multipart/form-data; boundary=b"), "--b", "", true},
+		{"XML", RedactConfig{}, fields2("content-type", "text/xml"), "<a>1</a>\n<pin>1</pin>\n<b>2</b>", "<a>1</a>\n<pin>[redacted]\n<b>2</b>", false},
+		{"who asks in a URL", RedactConfig{}, jsonType, `{"a":"http:\/\/u:p@h\/"}`, `{"a":"http:\/\/[redacted]@h\/"}`, false},
+		{"a long secret name", RedactConfig{}, jsonType, `{"` + strings.Repeat("a", 64) + `password":1}`, `{"` + strings.Repeat("a", 64) + `password":"[redacted]"}`, false},
 		{"called compressed", RedactConfig{}, fields2("content-encoding", "gzip"), "not so", "", true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
