@@ -45,7 +45,7 @@ type Redactor struct {
 // secretHeaders are hidden whatever the rule says, besides those that
 // isSecretName finds.
 var secretHeaders = map[string]bool{
-	"authorization": true, "cookie": true, "set-cookie": true, "x-api-key": true,
+	"authorization": true, "cookie": true, "set-cookie": true, "cookie2": true, "set-cookie2": true, "x-api-key": true,
 	"proxy-authorization": true, "proxy-authenticate": true, "proxy-authentication-info": true,
 	"authentication-info": true, "www-authenticate": true, "x-forwarded-client-cert": true,
 	"x-amz-security-token": true, "x-csrf-token": true, "x-vault-token": true, "sec-websocket-key": true,

@@ -196,7 +196,7 @@ func tagName(tag []byte) string {
 const maxSecretName = 64
 
 func endsInSecretName(b []byte) bool {
-	b = bytes.TrimRight(b, " \t\"'`\\")
+	b = bytes.TrimRight(b, " \t\r\n\"'`\\")
 	start := len(b)
 	for start > 0 && inSecretName(b[start-1]) {
 		if start--; len(b)-start > maxSecretName {
@@ -236,6 +236,8 @@ func inSecretName(c byte) bool {
 	return c|0x20 >= 'a' && c|0x20 <= 'z' || c >= '0' && c <= '9' || strings.IndexByte(`_-.%+\[]`, c) >= 0
 }
 
+const cdata = "<![CDATA[" // begins the text of an element
+
 // lineEnd is the end of the line that goes on at i, with the lines that continue it by
 // beginning with a space (RFC 9112 §5.2), or of the text (NUL). A line that has no more
 // than the beginning of a value is continued by the next one that has any.
@@ -258,7 +260,11 @@ func lineEnd(b []byte, i int) int {
 			}
 			first = min(first, i)
 			i = next - 1
-		case ' ', '\t', '"', '\'', '`', '\\', '[', '{', '(', '<', ':', '=', '>':
+		case '<':
+			if bytes.HasPrefix(b[i:], []byte(cdata)) {
+				i += len(cdata) - 1
+			}
+		case ' ', '\t', '"', '\'', '`', '\\', '[', '{', '(', ':', '=', '>':
 		default:
 			blank = false
 		}
