@@ -106,6 +106,12 @@ func (s *clusterSpec) priority(high bool) *breaker.Limits {
 	return s.limits[0]
 }
 
+// dialsAs reports whether a connection from that address may be one to the cluster's
+// endpoints.
+func (s *clusterSpec) dialsAs(from netip.AddrPort) bool {
+	return !s.bind.IsValid() || s.bind.IsUnspecified() || s.bind.Unmap() == from.Addr().Unmap()
+}
+
 // dialOptions are what connections to the cluster's endpoints are made with.
 func (s *clusterSpec) dialOptions() reactor.DialOptions {
 	var o reactor.DialOptions

@@ -13,12 +13,15 @@ import (
 
 // pickOriginal returns the host of a destination, for a connection whose socket's peer
 // is from. What would come back is not dialled: the sidecar's own ports, and what it has
-// dialled already when the connection is that one, led back by a rule of the kernel.
+// dialled already when the connection is that one, led back by a rule of the kernel. One
+// that is led here on purpose, because a sidecar calls its own service, looks the same:
+// it goes on where the cluster has a source address that it does not have itself, which
+// is what rules let pass. If they do not, it has that address the next time.
 func (on *clusterOn) pickOriginal(to, from netip.AddrPort) *lb.Host {
 	if p := on.spec.res.OriginalDst.Port; p != 0 {
 		to = netip.AddrPortFrom(to.Addr(), p)
 	}
-	if on.w.ownPort(to.Port()) || on.w.loop.Dialled(from, to) {
+	if on.w.ownPort(to.Port()) || on.spec.dialsAs(from) && on.w.loop.Dialled(from, to) {
 		on.w.stats.loopsRefused++
 		return nil
 	}

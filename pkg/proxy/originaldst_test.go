@@ -108,6 +108,65 @@ func TestAConnectionThatIsPassedOnAndRedirectedBackEndsAtOnce(t *testing.T) {
 	}
 }
 
+// dialler is what the outbound side of the sidecar does: it dials, and says hello.
+type dialler struct {
+	received []byte
+	over     bool
+}
+
+func (d *dialler) OnConnect(c *reactor.Conn) { c.Write([]byte("hello")) }
+func (d *dialler) OnData(_ *reactor.Conn, in []byte) int {
+	d.received = append(d.received, in...)
+	return len(in)
+}
+func (d *dialler) OnEOF(c *reactor.Conn)            { c.Close(nil) }
+func (d *dialler) OnHighWater(*reactor.Conn)        {}
+func (d *dialler) OnLowWater(*reactor.Conn)         {}
+func (d *dialler) OnClose(_ *reactor.Conn, _ error) { d.over = true }
+
+// Rules lead what the sidecar dials at its own host to its inbound listener, and let
+// pass what comes from the address that the inbound cluster dials from.
+func TestASidecarThatCallsItsOwnServiceIsNoLoop(t *testing.T) {
+	for _, c := range []struct {
+		bind    string
+		passes  bool // the rules let the second connection pass
+		taken   uint64
+		refused uint64
+	}{
+		{"127.0.0.6", true, 1, 0},
+		{"::ffff:127.0.0.6", true, 1, 0},
+		{"127.0.0.6", false, 2, 1},
+		{"127.0.0.1", true, 1, 1}, // which everything else comes from
+		{"0.0.0.0", true, 1, 1},
+		{"", true, 1, 1},
+	} {
+		r := newSim(t, 1, sim.Link{Latency: time.Millisecond}, func(s *resource.Snapshot) {
+			s.Listeners["l"].Direction = resource.Inbound
+			passesOn(s, resource.OriginalDst{})
+			s.Clusters["c"].BindAddress = c.bind
+		})
+		if err := r.world.Serve(reactor.TCPAddr(elsewhere), func(p *sim.Peer) {
+			p.OnData = func(p *sim.Peer, b []byte) { p.Write(append([]byte("you said "), b...)) }
+		}); err != nil {
+			t.Fatal(err)
+		}
+		r.world.Divert(elsewhere, ourselves)
+		d := &dialler{}
+		if _, err := r.p.workers[0].loop.Dial(reactor.TCPAddr(elsewhere), reactor.DialOptions{}, d); err != nil {
+			t.Fatal(err)
+		}
+		r.until("it is led to the listener", time.Minute, func() bool { return r.p.listeners["l"].total.Load() == 1 })
+		if c.passes {
+			r.world.Divert(elsewhere, elsewhere)
+		}
+		r.until("an answer or the end", time.Minute, func() bool { return len(d.received) > 0 || d.over })
+		if answered := string(d.received) == "you said hello"; answered != (c.refused == 0) {
+			t.Errorf("from %q: the answer is %q", c.bind, d.received)
+		}
+		r.loops(c.taken, c.refused)
+	}
+}
+
 func TestOriginalDestinationsThatAreOurListenersAreRefused(t *testing.T) {
 	for name, original := range map[string]resource.OriginalDst{"as they are": {}, "by another port": {Port: ourselves.Port()}} {
 		t.Run(name, func(t *testing.T) {
