@@ -19,7 +19,7 @@ type ConnectionSpec struct {
 type ConnectionFilter interface {
 	// OnConnection is told of a connection that begins; it returns who follows it, nil
 	// where nobody does. The record is the connection's own: it changes meanwhile, and is
-	// valid until OnDone has returned. Now is monotonic, random is fresh.
+	// valid until OnDone has returned or OnReplaced has returned false. Now is monotonic, random is fresh.
 	OnConnection(r *record.Record, now int64, random uint64) ConnectionObserver
 }
 
@@ -29,6 +29,12 @@ type ConnectionObserver interface {
 	// them. It reports whether it wants more of this direction: what it does not want
 	// costs nothing, and may pass in the kernel.
 	OnBytes(fromUpstream bool, b []byte, now int64) (more bool)
+	// OnReplaced is told, while the connection goes on, that its filter is configured no
+	// longer: by takes its place for connections to come, nil for none. What by does not
+	// ask for must not be seen any more, and what was kept for it must go. It reports
+	// whether it still follows the connection; if not, it is told nothing else, nor of the
+	// end. Wall is in unix nanoseconds.
+	OnReplaced(by ConnectionFilter, wall int64) (follows bool)
 	// OnDone is told once that the connection has ended; the record is complete.
 	OnDone(now int64)
 }

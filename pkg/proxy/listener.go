@@ -103,6 +103,7 @@ func (p *Proxy) applyListener(l *listener, res *resource.Listener) error {
 			return err
 		}
 	}
+	tapped := prev.tapped()
 	commit()
 	l.config.Store(next)
 	kept := next.all()
@@ -111,6 +112,7 @@ func (p *Proxy) applyListener(l *listener, res *resource.Listener) error {
 			p.retireChain(ch)
 		}
 	}
+	p.replaceTaps(l, tapped)
 	return nil
 }
 
@@ -214,6 +216,7 @@ func (p *Proxy) closeListener(l *listener) {
 	for _, ch := range l.config.Load().all() {
 		p.retireChain(ch)
 	}
+	p.replaceTaps(l, l.config.Load().tapped())
 	// The workers drop the descriptor from their epoll sets before it is closed:
 	// the release is posted behind the removal on every loop.
 	p.afterWorkers(func() {

@@ -33,6 +33,76 @@ func (t *tunnel) observe() {
 	}
 	t.observer = t.proxy.taps[t.w.index].OnConnection(&t.rec, t.started, t.w.random.Uint64())
 	t.down.seen, t.up.seen = t.observer != nil, t.observer != nil
+	if t.chain.removed.Load() { // while it shook hands
+		t.replaceTap(t.listener.config.Load())
+	}
+}
+
+// follower is the proxy of the connections to come that a chain would have got, nil for
+// none. A chain that has gone is followed by that of its name: connections outlive it.
+func (c *listenerConfig) follower(ch *chain) *tcpProxy {
+	if !ch.removed.Load() {
+		return ch.tcp.Load()
+	}
+	for _, o := range c.all() {
+		if ch.name != "" && o.name == ch.name && !o.removed.Load() {
+			return o.tcp.Load()
+		}
+	}
+	return nil
+}
+
+// tapped lists the proxies of the chains whose connections somebody looks on at.
+func (c *listenerConfig) tapped() map[*chain]*tcpProxy {
+	m := map[*chain]*tcpProxy{}
+	for _, ch := range c.all() {
+		if t := ch.tcp.Load(); t != nil && t.taps != nil {
+			m[ch] = t
+		}
+	}
+	return m
+}
+
+// replaceTaps has workers tell who looks on at connections of the listener that this is
+// configured in another way now, or no longer. Was is what tapped said before.
+func (p *Proxy) replaceTaps(l *listener, was map[*chain]*tcpProxy) {
+	conf := l.config.Load()
+	for ch, t := range was {
+		if f := conf.follower(ch); f != nil && f.res.Tap == t.res.Tap {
+			continue
+		}
+		for _, w := range p.workers {
+			w.loop.PostOffLoop(func() { w.replaceTaps(l) })
+		}
+		return
+	}
+}
+
+func (w *worker) replaceTaps(l *listener) {
+	conf := l.config.Load()
+	for t := w.tunnels; t != nil; t = t.next {
+		if t.listener == l {
+			t.replaceTap(conf)
+		}
+	}
+}
+
+func (t *tunnel) replaceTap(conf *listenerConfig) {
+	if t.observer == nil {
+		return
+	}
+	f := conf.follower(t.chain)
+	var by filter.ConnectionFilter
+	switch {
+	case f == nil || f.taps == nil:
+	case f.res.Tap == t.proxy.res.Tap:
+		return
+	default:
+		by = f.taps[t.w.index]
+	}
+	if !t.observer.OnReplaced(by, t.w.loop.Wall()) {
+		t.observer, t.down.seen, t.up.seen = nil, false, false
+	}
 }
 
 // observed tells who followed the connection of its end.

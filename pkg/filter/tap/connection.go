@@ -3,8 +3,10 @@
 package tap
 
 import (
+	"fmt"
 	"math"
 	"math/bits"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec/sniff"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
@@ -27,6 +29,10 @@ type connectionFilter struct {
 	ring      *tap.Ring // nil without rules
 	free      []*connection
 	hello     sniff.Hello // scratch
+	texts     []string    // what the rules say, in full: equal ones are the same rule
+	// stay are the rules that next has too.
+	next *connectionFilter
+	stay uint32
 }
 
 // connection is what is kept of a running one.
@@ -48,6 +54,7 @@ func newConnectionFilter(c *tap.Config, hub *tap.Hub, worker int) *connectionFil
 	f.hello.Max = helloBytes
 	for i, r := range c.Rules {
 		f.rules[i] = newRuleState(r)
+		f.texts = append(f.texts, ruleText(r))
 	}
 	if len(c.Rules) > 0 {
 		f.ring = hub.Ring(worker)
@@ -171,6 +178,71 @@ func (c *connection) learn(v sniff.Verdict) {
 			b.data, b.reserved = nil, 0
 		}
 	}
+}
+
+// ruleText is all that a rule says. What lies behind pointers and inside functions is
+// not seen: a redactor's patterns have names that say all of them.
+func ruleText(r *tap.Rule) string {
+	flat := *r
+	flat.Redactor = nil
+	text := fmt.Sprintf("%#v", flat)
+	if r.Redactor != nil {
+		text += fmt.Sprintf("%#v", *r.Redactor)
+	}
+	return text
+}
+
+// staying are the rules that another filter has too.
+func (f *connectionFilter) staying(by *connectionFilter) uint32 {
+	if by == nil {
+		return 0
+	}
+	if f.next != by {
+		f.next, f.stay = by, 0
+		for i := range f.texts {
+			if slices.Contains(by.texts, f.texts[i]) {
+				f.stay |= 1 << i
+			}
+		}
+	}
+	return f.stay
+}
+
+// OnReplaced drops the rules that were taken away. Those whose time is over have ended
+// by themselves: what they have of the connection is recorded at its end.
+func (c *connection) OnReplaced(by filter.ConnectionFilter, wall int64) (follows bool) {
+	next, _ := by.(*connectionFilter)
+	stay := c.f.staying(next)
+	for m := c.mask &^ stay; m != 0; m &= m - 1 {
+		i := bits.TrailingZeros32(m)
+		if e := c.f.rules[i].Expires; e == 0 || wall < e {
+			c.mask &^= 1 << i
+		}
+	}
+	c.f.free = nil // nothing begins here any more
+	if c.mask == 0 {
+		c.f.ring.Release(c.req.reserved + c.resp.reserved)
+		*c = connection{}
+		return false
+	}
+	c.limit()
+	if c.looking {
+		c.req.limit = max(c.req.limit, helloBytes)
+	}
+	c.req.shrink(c.f.ring)
+	c.resp.shrink(c.f.ring)
+	return true
+}
+
+// shrink forgets what is beyond the limit.
+func (b *body) shrink(ring *tap.Ring) {
+	if len(b.data) <= b.limit {
+		return
+	}
+	data := make([]byte, b.limit)
+	copy(data, b.data)
+	ring.Release(b.reserved - len(data))
+	b.data, b.reserved = data, len(data)
 }
 
 // OnDone pushes the records of the rules that matched.
