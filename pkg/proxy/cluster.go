@@ -20,6 +20,9 @@ type cluster struct {
 	name string
 	spec atomic.Pointer[clusterSpec]  // nil: not configured (NC)
 	tls  atomic.Pointer[[]*transport] // nil: plaintext; see transports
+	// settings of TLS that it has now or had lately, so that what comes back is the same
+	// pointer; off the loops only.
+	settings []*resource.UpstreamTLS
 	// lastUse is the monotonic time of the last merge of a worker's counts: the
 	// maintenance goroutine looks at clusters in use only.
 	lastUse atomic.Int64

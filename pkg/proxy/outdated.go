@@ -30,8 +30,12 @@ var failureOutdated = failure{
 func (w *worker) leaveOutdated() {
 	end := w.loop.Now() + int64(w.proxy.options.DrainTime)
 	for t := w.tunnels; t != nil; t = t.next {
-		if t.open && t.retire == 0 && t.outdated() {
-			t.retire = end
+		switch {
+		case !t.open || t.noticed:
+		case !t.outdated():
+			t.leaves = 0
+		case t.leaves == 0:
+			t.leaves = end
 			t.arm()
 		}
 	}

@@ -5,6 +5,7 @@ package proxy
 import (
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
@@ -62,7 +63,7 @@ func (p *Proxy) secureCluster(c *cluster, res *resource.Cluster) error {
 		if i < len(before) {
 			prev = before[i]
 		}
-		next := p.secureTransport(prev, match, r)
+		next := p.secureTransport(prev, match, c.known(r))
 		changed = changed || next != prev
 		list = append(list, next)
 		if next.used.err != nil && failed == nil {
@@ -77,6 +78,28 @@ func (p *Proxy) secureCluster(c *cluster, res *resource.Cluster) error {
 		c.tls.Store(&list)
 	}
 	return failed
+}
+
+// maxSettings bounds cluster.settings.
+const maxSettings = 8
+
+// known is r, or what says the same and was used lately: connections that were made with
+// it are no longer outdated when a change is taken back.
+func (c *cluster) known(r *resource.UpstreamTLS) *resource.UpstreamTLS {
+	if r == nil {
+		return nil
+	}
+	for i, s := range c.settings {
+		if sameSettings(s, r) {
+			c.settings = append(slices.Delete(c.settings, i, i+1), s) // the latest use is last
+			return s
+		}
+	}
+	if len(c.settings) == maxSettings {
+		c.settings = slices.Delete(c.settings, 0, 1)
+	}
+	c.settings = append(c.settings, r)
+	return r
 }
 
 func placeOf(i int, res *resource.Cluster) string {

@@ -69,6 +69,7 @@ type tunnel struct {
 	open     bool
 	ended    bool
 	retire   int64 // when to close, its listener having gone; 0: not
+	leaves   int64 // when to close, being outdated; 0: not
 	noticed  bool  // both sides were told
 	teaches  *teaching
 	observer filter.ConnectionObserver // nil: nobody follows it
@@ -222,11 +223,10 @@ func (t *tunnel) OnTimer(*reactor.Timer) {
 	}
 	now, idle := t.w.loop.Now(), int64(t.proxy.res.IdleTimeout)
 	switch {
-	case t.retire != 0 && now >= t.retire && !t.noticed:
+	case now >= t.due() && !t.noticed:
 		t.w.stats.tcpDrained++
 		t.notice()
-	case t.retire != 0 && now >= t.retire:
-		t.noteEnd()
+	case now >= t.due():
 		t.down.conn.Close(nil)
 	case idle > 0 && now >= t.active+idle:
 		t.rec.CloseDetails = "tcp_session_idle_timeout"
@@ -246,14 +246,29 @@ func (t *tunnel) notice() {
 	t.noteEnd()
 	t.down.conn.CloseWrite()
 	t.up.conn.CloseWrite()
-	t.retire = t.w.loop.Now() + int64(noticeTime)
+	t.retire, t.leaves = t.w.loop.Now()+int64(noticeTime), 0
 	t.arm()
+}
+
+// never is later than any time.
+const never = int64(1 << 62)
+
+// due is when to close the connection, whatever goes on.
+func (t *tunnel) due() int64 {
+	due := never
+	if t.retire != 0 {
+		due = t.retire
+	}
+	if t.leaves != 0 {
+		due = min(due, t.leaves)
+	}
+	return due
 }
 
 // noteEnd writes down why the connection ends.
 func (t *tunnel) noteEnd() {
 	t.rec.CloseDetails = failureDrained.Details
-	if t.outdated() {
+	if t.leaves != 0 && t.w.loop.Now() >= t.leaves {
 		t.rec.CloseDetails = detailsOutdated
 		t.rec.Flags |= record.LR
 	}
@@ -261,14 +276,11 @@ func (t *tunnel) noteEnd() {
 
 // arm makes the timer of an open tunnel fire at what is due first.
 func (t *tunnel) arm() {
-	due := int64(1 << 62)
+	due := t.due()
 	if idle := t.proxy.res.IdleTimeout; idle > 0 {
-		due = t.active + int64(idle)
+		due = min(due, t.active+int64(idle))
 	}
-	if t.retire != 0 {
-		due = min(due, t.retire)
-	}
-	if due < 1<<62 {
+	if due < never {
 		t.w.loop.Schedule(&t.timer, max(0, time.Duration(due-t.w.loop.Now())))
 	}
 }

@@ -175,6 +175,78 @@ func TestTCPConnectionsMadeInAnotherWayEndWithTheDrainTime(t *testing.T) {
 	})
 }
 
+// A change that is taken back in time ends nothing, also where the settings come anew.
+func TestTCPConnectionsStayWhenAChangeOfTheirTransportIsTakenBack(t *testing.T) {
+	r, _ := tcpSim(t, asIs)
+	var ends []*sim.Peer
+	if err := r.world.Serve(reactor.TCPAddr(netip.MustParseAddrPort("10.0.0.9:80")), func(p *sim.Peer) { ends = append(ends, p) }); err != nil {
+		t.Fatal(err)
+	}
+	use := func(secure *resource.UpstreamTLS) {
+		c := *r.snap.Clusters["c"]
+		c.TLS = secure
+		r.snap.Clusters["c"] = &c
+		r.apply()
+	}
+	client, whole := r.dial(), r.p.options.DrainTime
+	r.until("it is open", time.Minute, func() bool { return len(ends) == 1 && r.p.workers[0].tunnels != nil && r.p.workers[0].tunnels.open })
+	m := newMint(t)
+	secure := upstreamTLS(m)
+	for range 2 {
+		use(secure)
+		r.pass(whole / 2)
+		use(nil)
+		r.pass(2 * whole)
+	}
+	client.Write([]byte("still here"))
+	r.until("bytes", time.Minute, func() bool { return string(ends[0].Received) == "still here" })
+	// In a drain that began before, it ends with that, and says so.
+	use(secure)
+	tunnel := r.p.workers[0].tunnels
+	tunnel.retire = tunnel.leaves - int64(whole/2)
+	tunnel.arm()
+	start := r.world.Now()
+	r.until("both are told", time.Minute, func() bool { return client.EOF && ends[0].EOF })
+	if took := r.world.Now() - start; took > whole*3/4 {
+		t.Errorf("told after %v", took)
+	}
+	if d := tunnel.rec.CloseDetails; d != "drain_time_over" || tunnel.rec.Flags != 0 {
+		t.Errorf("logged %q and flags %v", d, tunnel.rec.Flags)
+	}
+}
+
+// What a cluster goes back to is what its connections were made with.
+func TestSettingsThatComeBackAreTheSame(t *testing.T) {
+	r := newSim(t, 1, sim.Link{}, func(s *resource.Snapshot) { withCluster(s, "c", "10.0.0.9:80") })
+	m := newMint(t)
+	one, two := upstreamTLS(m), upstreamTLS(m)
+	two.SNI = "other"
+	var used []*resource.UpstreamTLS
+	for _, secure := range []*resource.UpstreamTLS{one, two, nil, one} {
+		c := *r.snap.Clusters["c"]
+		if c.TLS = secure; secure != nil {
+			anew := *secure
+			c.TLS = &anew
+		}
+		r.snap.Clusters["c"] = &c
+		r.apply()
+		if list := r.p.slots["c"].transports(); len(list) > 0 {
+			used = append(used, list[0].res)
+		}
+	}
+	if used[0] != used[2] || used[0] == used[1] {
+		t.Errorf("used %p, %p and again %p", used[0], used[1], used[2])
+	}
+	for range 100 {
+		other := *one
+		other.SNI = fmt.Sprint(len(r.p.slots["c"].settings), &other)
+		r.p.slots["c"].known(&other)
+	}
+	if n := len(r.p.slots["c"].settings); n != maxSettings {
+		t.Errorf("%d are kept", n)
+	}
+}
+
 // recorded keeps what access logs would say.
 type recorded struct{ lines []string }
 
