@@ -20,7 +20,7 @@ type clusterOn struct {
 	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
 	counts breaker.Counts
 	dirty  bool // something was counted since the last flush
-	// modified by an update whose consequences are being drawn.
+	// modified by an update that may have outdated connections, which are being looked for.
 	modified bool
 	stats    clusterStats
 	limits   http1.Limits

@@ -3,9 +3,11 @@
 package proxy
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -25,8 +27,42 @@ var failureOutdated = failure{
 	Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: local reset, transport security of the upstream has changed"),
 }
 
-// leaveOutdated tells what is under way on outdated connections to the endpoints of
-// clusters that have changed to end with the drain time.
+// spokenTo is what connections to a cluster's endpoints are made with before an update.
+type spokenTo struct {
+	transports []*transport
+	hosts      []*lb.Host          // where their metadata chooses
+	about      []map[string]string // of each host, what it is chosen by
+}
+
+func (c *cluster) spokenTo() (s spokenTo) {
+	spec := c.spec.Load()
+	if s.transports = c.transports(); len(s.transports) < 2 || spec == nil {
+		return s
+	}
+	s.hosts = spec.lb.View().Hosts()
+	for _, h := range s.hosts {
+		s.about = append(s.about, h.Metadata()[resource.MatchNamespace])
+	}
+	return s
+}
+
+// changed reports whether the update of c may have outdated connections. Nearly none
+// does, and to look for them takes a walk over all connections.
+func (s *spokenTo) changed(c *cluster) bool {
+	same := func(a, b *transport) bool { return a.res == b.res && maps.Equal(a.match, b.match) }
+	if !slices.EqualFunc(s.transports, c.transports(), same) {
+		return true
+	}
+	for i, h := range s.hosts {
+		if !maps.Equal(s.about[i], h.Metadata()[resource.MatchNamespace]) {
+			return true
+		}
+	}
+	return false
+}
+
+// leaveOutdated tells what is under way on outdated connections to end with the drain
+// time, of requests that to the endpoints of modified clusters.
 func (w *worker) leaveOutdated() {
 	end := w.loop.Now() + int64(w.proxy.options.DrainTime)
 	for t := w.tunnels; t != nil; t = t.next {

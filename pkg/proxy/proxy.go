@@ -204,14 +204,14 @@ func (p *Proxy) Apply(s *resource.Snapshot) error {
 		p.shared = mtls.Shared{}
 	}
 	p.snapshot = s
-	changed := p.applyClusters(s)
+	changed, outdated := p.applyClusters(s)
 	p.publishClusters() // before routes that name clusters by header
 	p.applyRoutes(s)
 	err := p.applyListeners(s)
 	p.rotate(false)
 	p.version.Store(s.Version)
 	for _, w := range p.workers {
-		w.loop.PostOffLoop(func() { w.adopt(s.Version, changed) })
+		w.loop.PostOffLoop(func() { w.adopt(s.Version, changed, outdated) })
 	}
 	p.afterWorkers(p.removeStale)
 	return err
@@ -235,7 +235,9 @@ func (p *Proxy) removeStale() {
 	}
 }
 
-func (p *Proxy) applyClusters(s *resource.Snapshot) (changed []*cluster) {
+// applyClusters returns the clusters that have changed, and those of them whose
+// connections may be outdated.
+func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluster) {
 	for name, res := range s.Clusters {
 		c := p.slot(name)
 		a := s.Assignments[name]
@@ -249,14 +251,18 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed []*cluster) {
 		if prev != nil && prev.res == res && prev.assigned == a {
 			continue
 		}
+		was := c.spokenTo()
 		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
 			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
 		}
 		c.spec.Store(newSpec(prev, res, a, p.ejections, rand.Uint64()))
 		p.counts.cluster(prev, res)
 		changed = append(changed, c) // one that is new may have had connections before
+		if was.changed(c) {
+			outdated = append(outdated, c)
+		}
 	}
-	return changed
+	return changed, outdated
 }
 
 func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {

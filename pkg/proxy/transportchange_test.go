@@ -247,6 +247,57 @@ func TestSettingsThatComeBackAreTheSame(t *testing.T) {
 	}
 }
 
+// Endpoints come and go all the time: connections are gone through only for what can
+// outdate them.
+func TestConnectionsAreLookedThroughOnlyWhenTheirTransportHasChanged(t *testing.T) {
+	m := newMint(t)
+	secure, other := upstreamTLS(m), upstreamTLS(m)
+	other.SNI = "other"
+	r := newSim(t, 1, sim.Link{}, func(s *resource.Snapshot) { withCluster(s, "c", "10.0.0.9:80", "10.0.0.9:81") })
+	match := func(value string, tls *resource.UpstreamTLS) func(*resource.Cluster, *resource.Assignment) {
+		return func(c *resource.Cluster, _ *resource.Assignment) {
+			c.SocketMatches = []resource.SocketMatch{{Match: map[string]string{"k": value}, TLS: tls}}
+		}
+	}
+	about := func(namespace, value string) func(*resource.Cluster, *resource.Assignment) {
+		return func(_ *resource.Cluster, a *resource.Assignment) {
+			a.Localities[0].Endpoints[0].Metadata = resource.Metadata{namespace: {"k": value}}
+		}
+	}
+	for i, step := range []struct {
+		what  string
+		edit  func(*resource.Cluster, *resource.Assignment)
+		looks bool
+	}{
+		{"an endpoint goes", func(_ *resource.Cluster, a *resource.Assignment) {
+			a.Localities[0].Endpoints = a.Localities[0].Endpoints[:1]
+		}, false},
+		{"metadata, which nothing asks for", about(resource.MatchNamespace, "0"), false},
+		{"a timeout", func(c *resource.Cluster, _ *resource.Assignment) { c.ConnectTimeout = time.Minute }, false},
+		{"TLS", func(c *resource.Cluster, _ *resource.Assignment) { c.TLS = secure }, true},
+		{"the same TLS anew", func(c *resource.Cluster, _ *resource.Assignment) { anew := *secure; c.TLS = &anew }, false},
+		{"TLS with other settings", func(c *resource.Cluster, _ *resource.Assignment) { c.TLS = other }, true},
+		{"a match", match("1", secure), true},
+		{"an endpoint that comes to match", about(resource.MatchNamespace, "1"), true},
+		{"the same metadata anew", about(resource.MatchNamespace, "1"), false},
+		{"another match", match("2", secure), true},
+		{"other metadata", func(_ *resource.Cluster, a *resource.Assignment) {
+			a.Localities[0].Endpoints[0].Metadata = resource.Metadata{"envoy.lb": {"x": "y"}, resource.MatchNamespace: {"k": "1"}}
+		}, false},
+		{"no TLS, no match", func(c *resource.Cluster, _ *resource.Assignment) { c.TLS, c.SocketMatches = nil, nil }, true},
+	} {
+		c, a := *r.snap.Clusters["c"], *r.snap.Assignments["c"]
+		a.Localities = slices.Clone(a.Localities)
+		a.Localities[0].Endpoints = slices.Clone(a.Localities[0].Endpoints)
+		step.edit(&c, &a)
+		r.snap.Clusters["c"], r.snap.Assignments["c"] = &c, &a
+		changed, outdated := r.p.applyClusters(frozen(r.snap))
+		if len(changed) != 1 || (len(outdated) == 1) != step.looks {
+			t.Errorf("%d, %s: %d changed, %d may be outdated, want %t", i, step.what, len(changed), len(outdated), step.looks)
+		}
+	}
+}
+
 // recorded keeps what access logs would say.
 type recorded struct{ lines []string }
 

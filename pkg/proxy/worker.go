@@ -188,27 +188,35 @@ func (w *worker) wake(x *exchange) {
 }
 
 // adopt is posted by Apply: the pools of clusters that changed or went give up
-// what no longer belongs to them.
-func (w *worker) adopt(version uint64, changed []*cluster) {
+// what no longer belongs to them. Connections to those in outdated may be.
+func (w *worker) adopt(version uint64, changed, outdated []*cluster) {
 	w.refresh(changed)
+	w.outdate(outdated)
 	w.adopted.Store(version)
 }
 
 func (w *worker) refresh(changed []*cluster) {
-	var modified []*clusterOn
 	for _, c := range changed {
 		if on := w.clusters[c]; on != nil {
-			on.modified = true
-			modified = append(modified, on)
 			on.refresh()
 		}
 	}
-	if len(changed) > 0 {
-		w.leaveOutdated()
+}
+
+func (w *worker) outdate(clusters []*cluster) {
+	if len(clusters) == 0 {
+		return
 	}
-	for _, on := range modified {
-		on.modified = false
+	modify := func(is bool) {
+		for _, c := range clusters {
+			if on := w.clusters[c]; on != nil {
+				on.modified = is
+			}
+		}
 	}
+	modify(true)
+	w.leaveOutdated()
+	modify(false)
 }
 
 // clusterOn returns the worker's side of a cluster, made at its first use; nil
