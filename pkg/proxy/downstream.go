@@ -63,6 +63,7 @@ type downstreamConn struct {
 	framing   http1.Framing
 	newborn   bool // the head was read and the exchange not started
 	tunnel    bool // its request has become a tunnel: what comes is no HTTP any more
+	looped    bool // it is refused: the sidecar has dialled it
 
 	received uint64 // bytes of the request that is being read
 	sentFrom uint64 // place of the output where the exchange began
@@ -479,7 +480,12 @@ func (d *downstreamConn) OnClose(c *reactor.Conn, _ error) {
 	d.timer.Stop()
 	defer d.left()
 	d.gone()
-	d.listener.config.Load().log.accepted(d.w, c, d.started, d.chain.name, 0, "", d.security)
+	var flags record.Flags
+	var details string
+	if d.looped {
+		flags, details = record.UH, detailsLoop
+	}
+	d.listener.config.Load().log.accepted(d.w, c, d.started, d.chain.name, flags, details, d.security)
 }
 
 // gone ends the exchange of a peer that went away.

@@ -84,7 +84,7 @@ func (d *downstreamConn) comesBack() bool {
 		return false
 	}
 	d.w.stats.loopsRefused++
-	conf.log.accepted(d.w, d.conn, d.started, d.chain.name, record.UH, detailsLoop, d.security)
+	d.looped = true // OnClose logs it
 	d.shut()
 	return true
 }

@@ -4,10 +4,12 @@ package proxy
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -164,6 +166,33 @@ func TestASidecarThatCallsItsOwnServiceIsNoLoop(t *testing.T) {
 			t.Errorf("from %q: the answer is %q", c.bind, d.received)
 		}
 		r.loops(c.taken, c.refused)
+	}
+}
+
+// One that was accepted before it was known for a loop is refused with its first bytes,
+// and logged once, as what it was.
+func TestALoopThatIsSeenLateIsLoggedOnce(t *testing.T) {
+	r := newSim(t, 1, sim.Link{Latency: time.Millisecond}, func(s *resource.Snapshot) {
+		s.Listeners["l"].Direction = resource.Inbound
+		withCluster(s, "c", "10.0.0.8:80")
+	})
+	r.world.Divert(elsewhere, ourselves)
+	d := &dialler{}
+	if _, err := r.p.workers[0].loop.Dial(reactor.TCPAddr(elsewhere), reactor.DialOptions{}, d); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is accepted", time.Minute, func() bool { return r.p.listeners["l"].total.Load() == 1 })
+	l := *r.snap.Listeners["l"]
+	l.Direction = resource.Outbound
+	r.snap.Listeners["l"] = &l
+	r.apply()
+	log := &recorded{}
+	r.p.listeners["l"].config.Load().log = &connectionLog{plan: &accesslog.Plan{}, consumer: log}
+	r.until("it is refused", time.Minute, func() bool { return d.over })
+	r.loops(1, 1)
+	r.p.workers[0].ring.Drain(1000)
+	if want := []string{"0 UH redirected_back_to_sidecar"}; !slices.Equal(log.lines, want) {
+		t.Errorf("logged %q, want %q", log.lines, want)
 	}
 }
 
