@@ -331,7 +331,7 @@ func (r *plainReader) flow(key string, column, depth int) bool {
 }
 
 // flowKey also takes a quoted key without a space behind its colon, as JSON has
-// it.
+// it, and then only before what JSON has there.
 func (r *plainReader) flowKey() (string, bool) {
 	if r.peek(0) != '"' {
 		return r.key()
@@ -341,7 +341,8 @@ func (r *plainReader) flowKey() (string, bool) {
 		return "", false
 	}
 	r.at++
-	return name, true
+	c := r.peek(0)
+	return name, c <= ' ' || isLetter(c) || isDigit(c) || strings.IndexByte(`"{[-`, c) >= 0
 }
 
 // space skips spaces and lines inside a flow value.

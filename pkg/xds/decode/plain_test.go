@@ -58,6 +58,7 @@ var refused = []string{
 	"", "# only\n", "a: b: c\n", "a: &x b\n", "a: *x\n", "a: !t b\n", "a: |\n  b\n", "a: >\n  b\n", "a:\tb\n", "a: b\r\n",
 	"a: b\n  c\n", "a: \"b\n  c\"\n", "a: ~\n", "a: True\n", "a: .inf\n", "a: b\n---\nc: d\n", "a: b\n...\n", "? a\n: b\n",
 	"<<: {}\n", "a: [b\n", "a: {b}\n", "[a,]\n", "a: b\n c: d\n", "a: b]\n", "a: \"\\x41\"\n", "\xef\xbb\xbfa: b\n", "text\n", "a:\n  b\n", "a:\n-\nb: c\n",
+	"{\"a\":/}", "{\"a\":/,\"b\":{\n}\n}", "{\"a\":'b'}", "{\"a\":_}",
 }
 
 func TestThePlainReaderTakesCommonDocuments(t *testing.T) {
