@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"syscall"
 	"time"
@@ -17,6 +18,8 @@ type fault struct {
 	bar bool
 	// toxic: the first instance is behind toxiproxy.
 	toxic bool
+	// mesh: the proxy is a client of the control plane, in place of files.
+	mesh bool
 	// slow and idle are connections beside the busy ones.
 	slow, idle int
 	// cause breaks something. Where mend is nil, cause takes its own time.
@@ -89,6 +92,21 @@ var faults = []fault{
 		name: "reloads", what: "the listener's configuration changes again and again, 40 connections idle all through", bar: true, idle: 40,
 		cause: reloads,
 	},
+	{
+		name: "controlplane", what: "the control plane is killed, one instance ends meanwhile, and both are started again", bar: true, mesh: true,
+		cause: func(_ context.Context, r *rig, _ *options) error {
+			r.plane.kill()
+			r.instances[0].kill()
+			return nil
+		},
+		mend: func(ctx context.Context, r *rig, _ *options) error {
+			return errors.Join(r.startControlPlane(ctx), r.startInstance(ctx, 0))
+		},
+	},
+	{
+		name: "rollout", what: "every instance in turn is taken out of the registry, asked to end, and comes back", bar: true, mesh: true,
+		cause: rollout,
+	},
 }
 
 func faultNames() []string {
@@ -123,6 +141,28 @@ func redeploy(ctx context.Context, r *rig, _ *options) error {
 			return err
 		}
 		if err := wait(ctx, betweenChanges); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// rollout does what a deployment does, in a hurry: an instance is asked to end as soon as
+// it is taken out, whether the proxies know of it yet or not.
+func rollout(ctx context.Context, r *rig, _ *options) error {
+	for i, m := range r.instances {
+		if err := r.deregister(ctx, i); err != nil {
+			return err
+		}
+		if err := m.signal(syscall.SIGTERM); err != nil {
+			return err
+		}
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := errors.Join(r.startInstance(ctx, i), r.register(ctx, i), wait(ctx, betweenChanges)); err != nil {
 			return err
 		}
 	}

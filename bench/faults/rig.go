@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ const (
 
 // programs are what a run starts.
 type programs struct {
-	self, sidecar, envoy, toxiproxy string
+	self, sidecar, controlplane, envoy, toxiproxy string
 }
 
 // rig is one proxy with its instances, all new: what one fault does to it is not seen
@@ -55,6 +56,9 @@ type rig struct {
 	toxic     int // toxiproxy's port; 0: not started
 	toxiproxy *process
 	version   int // of the listener
+
+	plane               *process // the control plane; nil where the proxy has files
+	planeHTTP, planeXDS int
 }
 
 // member is an instance and where it is.
@@ -108,18 +112,19 @@ func (p *process) failure(err error) error {
 }
 
 // newRig starts instances and the proxy in front of them and waits until all answer.
-func newRig(ctx context.Context, dir, kind string, programs *programs, toxic bool) (r *rig, err error) {
+func newRig(ctx context.Context, dir, kind string, programs *programs, f *fault) (r *rig, err error) {
 	r = &rig{dir: dir, kind: kind, programs: programs, launcher: launch.New(), client: &http.Client{Timeout: 5 * time.Second}}
 	defer func() {
 		if err != nil {
 			r.close()
 		}
 	}()
-	ports, err := freeport.Find(2*zones*perZone + 4)
+	ports, err := freeport.Find(2*zones*perZone + 6)
 	if err != nil {
 		return r, err
 	}
-	r.port, r.admin = ports[0], ports[1]
+	r.port, r.admin, r.planeHTTP, r.planeXDS = ports[0], ports[1], ports[4], ports[5]
+	ports = append(ports[:4:4], ports[6:]...)
 	for i := range zones * perZone {
 		m := &member{port: ports[4+2*i], control: ports[5+2*i]}
 		m.behind = m.port
@@ -128,11 +133,14 @@ func newRig(ctx context.Context, dir, kind string, programs *programs, toxic boo
 			return r, err
 		}
 	}
-	if toxic {
+	if f.toxic {
 		r.toxic = ports[2]
 		if err := r.startToxiproxy(ctx, ports[3]); err != nil {
 			return r, err
 		}
+	}
+	if f.mesh {
+		return r, r.startMesh(ctx)
 	}
 	return r, r.startProxy(ctx)
 }
@@ -245,7 +253,7 @@ func (r *rig) reload(ctx context.Context) error {
 
 // stat reads one counter from the admin port.
 func (r *rig) stat(ctx context.Context, name string) (int64, error) {
-	text, err := r.ask(ctx, http.MethodGet, "http://"+address(r.admin)+"/stats?filter="+url.QueryEscape("^"+name+"$"), "")
+	text, err := r.ask(ctx, http.MethodGet, "http://"+address(r.admin)+"/stats?filter="+url.QueryEscape("^"+regexp.QuoteMeta(name)+"$"), "")
 	if err != nil {
 		return 0, err
 	}
@@ -263,9 +271,18 @@ func (r *rig) tell(ctx context.Context, i, percent int, latency time.Duration) e
 }
 
 func (r *rig) ask(ctx context.Context, method, url, body string) (string, error) {
+	return r.askHost(ctx, method, url, "", body)
+}
+
+// askHost is ask with a host that is not the URL's, where one is given.
+func (r *rig) askHost(ctx context.Context, method, url, host, body string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	if err != nil {
 		return "", err
+	}
+	req.Host = host
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {
@@ -283,10 +300,14 @@ func (r *rig) ask(ctx context.Context, method, url, body string) (string, error)
 
 // await waits until a process answers 200.
 func (r *rig) await(ctx context.Context, p *process, url string) error {
+	return r.awaitHost(ctx, p, url, "")
+}
+
+func (r *rig) awaitHost(ctx context.Context, p *process, url, host string) error {
 	limit, cancel := context.WithTimeout(ctx, readyLimit)
 	defer cancel()
 	for {
-		_, err := r.ask(limit, http.MethodGet, url, "")
+		_, err := r.askHost(limit, http.MethodGet, url, host, "")
 		if err == nil {
 			return nil
 		}
@@ -310,8 +331,10 @@ func (r *rig) close() {
 			m.kill()
 		}
 	}
-	if r.toxiproxy != nil {
-		r.toxiproxy.kill()
+	for _, p := range []*process{r.toxiproxy, r.plane} {
+		if p != nil {
+			p.kill()
+		}
 	}
 	r.launcher.Close()
 }

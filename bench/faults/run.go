@@ -63,7 +63,7 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return row, err
 	}
-	r, err := newRig(ctx, dir, kind, p, f.toxic)
+	r, err := newRig(ctx, dir, kind, p, f)
 	if err != nil {
 		return row, err
 	}
@@ -103,8 +103,12 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 	}
 	row = count(samples, caused, mended)
 	row.Fault, row.What, row.Proxy, row.Bar = f.name, f.what, kind, f.bar
+	cluster := "service"
+	if f.mesh {
+		cluster = "outbound|" + meshService
+	}
 	for name, to := range map[string]*int64{"retry": &row.Retries, "total": &row.Attempts} {
-		if *to, err = r.stat(ctx, "cluster.service.upstream_rq_"+name); err != nil {
+		if *to, err = r.stat(ctx, "cluster."+cluster+".upstream_rq_"+name); err != nil {
 			return row, err
 		}
 	}
@@ -127,13 +131,21 @@ func findPrograms(ctx context.Context, o *options, dir string) (p *programs, err
 	if p.toxiproxy, err = output(ctx, filepath.Join(root, "test/peers/toxiproxy"), "path"); err != nil {
 		return nil, fmt.Errorf("run test/peers/toxiproxy install: %w", err)
 	}
-	if p.sidecar == "" {
-		p.sidecar = filepath.Join(dir, "sidecar")
-		if _, err := output(ctx, "go", "build", "-o", p.sidecar, modulePath+"/cmd/sidecar"); err != nil {
-			return nil, fmt.Errorf("build cmd/sidecar: %w", err)
-		}
+	if p.controlplane, err = build(ctx, dir, "controlplane"); err != nil {
+		return nil, err
 	}
-	return p, nil
+	if p.sidecar == "" {
+		p.sidecar, err = build(ctx, dir, "sidecar")
+	}
+	return p, err
+}
+
+func build(ctx context.Context, dir, name string) (file string, err error) {
+	file = filepath.Join(dir, name)
+	if _, err := output(ctx, "go", "build", "-o", file, modulePath+"/cmd/"+name); err != nil {
+		return "", fmt.Errorf("build cmd/%s: %w", name, err)
+	}
+	return file, nil
 }
 
 // output runs a program and returns what it writes; the error has what it complained of.
