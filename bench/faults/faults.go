@@ -20,6 +20,10 @@ type fault struct {
 	toxic bool
 	// mesh: the proxy is a client of the control plane, in place of files.
 	mesh bool
+	// hops are the proxies in a row; 0: one.
+	hops int
+	// amplifies: what counts is how many calls come to the instances for each request.
+	amplifies bool
 	// slow and idle are connections beside the busy ones.
 	slow, idle int
 	// cause breaks something. Where mend is nil, cause takes its own time.
@@ -93,6 +97,11 @@ var faults = []fault{
 		cause: reloads,
 	},
 	{
+		name: "chain", what: "every instance behind three proxies in a row answers 500 to everything", hops: 3, amplifies: true,
+		cause: func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 100) },
+		mend:  func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 0) },
+	},
+	{
 		name: "controlplane", what: "the control plane is killed, one instance ends meanwhile, and both are started again", bar: true, mesh: true,
 		cause: func(_ context.Context, r *rig, _ *options) error {
 			r.plane.kill()
@@ -121,6 +130,15 @@ func faultNames() []string {
 func (r *rig) startInstances(ctx context.Context, from int) error {
 	for i := from; i < len(r.instances); i++ {
 		if err := r.startInstance(ctx, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *rig) tellAll(ctx context.Context, percent int) error {
+	for i := range r.instances {
+		if err := r.tell(ctx, i, percent, 0); err != nil {
 			return err
 		}
 	}

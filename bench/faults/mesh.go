@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"path/filepath"
 )
 
@@ -48,22 +47,22 @@ func (r *rig) startMesh(ctx context.Context) error {
 			return err
 		}
 	}
-	argv := []string{r.programs.sidecar, "--service", "caller", "--controlplane", address(r.planeXDS), "--outbound", address(r.port),
-		"--admin", address(r.admin), "--data", filepath.Join(r.dir, "sidecar"), "--concurrency", "1", "-l", "error"}
+	h, err := r.newHop(r.kind)
+	if err != nil {
+		return err
+	}
+	argv := []string{r.programs.sidecar, "--service", "caller", "--controlplane", address(r.planeXDS), "--outbound", address(h.port),
+		"--admin", address(h.admin), "--data", h.folder, "--concurrency", "1", "-l", "error"}
 	if r.kind == "envoy" {
-		config := filepath.Join(r.dir, "bootstrap.json")
-		if err := render("mesh.json.tmpl", config, map[string]any{"Admin": r.admin, "Outbound": address(r.port), "Port": r.planeXDS}); err != nil {
+		config := filepath.Join(h.folder, "bootstrap.json")
+		if err := render("mesh.json.tmpl", config, map[string]any{"Admin": h.admin, "Outbound": address(h.port), "Port": r.planeXDS}); err != nil {
 			return err
 		}
 		argv = r.command(config)
 	}
-	if err := os.MkdirAll(filepath.Join(r.dir, "sidecar"), 0o700); err != nil {
+	if h.process, err = r.start(r.kind, argv...); err != nil {
 		return err
 	}
-	p, err := r.start(r.kind, argv...)
-	if err != nil {
-		return err
-	}
-	r.proxy = p
-	return r.awaitHost(ctx, p, "http://"+address(r.port)+"/", meshService)
+	r.hops = []*hop{h}
+	return r.awaitHost(ctx, h.process, "http://"+address(h.port)+"/", meshService)
 }

@@ -50,12 +50,9 @@ type rig struct {
 	client    *http.Client
 	kind      string
 	instances []*member
-	proxy     *process
-	port      int
-	admin     int
-	toxic     int // toxiproxy's port; 0: not started
+	hops      []*hop // the proxies, the first of which clients call
+	toxic     int    // toxiproxy's port; 0: not started
 	toxiproxy *process
-	version   int // of the listener
 
 	plane               *process // the control plane; nil where the proxy has files
 	planeHTTP, planeXDS int
@@ -119,12 +116,11 @@ func newRig(ctx context.Context, dir, kind string, programs *programs, f *fault)
 			r.close()
 		}
 	}()
-	ports, err := freeport.Find(2*zones*perZone + 6)
+	ports, err := freeport.Find(2*zones*perZone + 4)
 	if err != nil {
 		return r, err
 	}
-	r.port, r.admin, r.planeHTTP, r.planeXDS = ports[0], ports[1], ports[4], ports[5]
-	ports = append(ports[:4:4], ports[6:]...)
+	r.planeHTTP, r.planeXDS = ports[0], ports[1]
 	for i := range zones * perZone {
 		m := &member{port: ports[4+2*i], control: ports[5+2*i]}
 		m.behind = m.port
@@ -142,7 +138,7 @@ func newRig(ctx context.Context, dir, kind string, programs *programs, f *fault)
 	if f.mesh {
 		return r, r.startMesh(ctx)
 	}
-	return r, r.startProxy(ctx)
+	return r, r.startChain(ctx, max(f.hops, 1))
 }
 
 // startInstance starts instance i, for the first time or again.
@@ -176,84 +172,9 @@ func (r *rig) toxics(ctx context.Context, method, path, body string) error {
 	return err
 }
 
-func (r *rig) startProxy(ctx context.Context) error {
-	type zone struct {
-		Name  string
-		Ports []int
-	}
-	var list []zone
-	for i, m := range r.instances {
-		if i%perZone == 0 {
-			list = append(list, zone{Name: string(rune('a' + i/perZone))})
-		}
-		z := &list[len(list)-1]
-		z.Ports = append(z.Ports, m.behind)
-	}
-	listeners := filepath.Join(r.dir, "listeners.json")
-	if err := r.writeListeners(); err != nil {
-		return err
-	}
-	config := filepath.Join(r.dir, "bootstrap.json")
-	if err := render("bootstrap.json.tmpl", config, map[string]any{"Admin": r.admin, "Listeners": listeners, "Zones": list}); err != nil {
-		return err
-	}
-	p, err := r.start(r.kind, r.command(config)...)
-	if err != nil {
-		return err
-	}
-	r.proxy = p
-	return r.await(ctx, p, "http://"+address(r.port)+"/")
-}
-
-// proxyKinds are the proxies, ours first.
-func proxyKinds() []string { return []string{"sidecar", "envoy"} }
-
-func (r *rig) command(config string) []string {
-	if r.kind == "envoy" {
-		return []string{r.programs.envoy, "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "--drain-time-s", "2", "-l", "error"}
-	}
-	return []string{r.programs.sidecar, "-c", config, "--concurrency", "1", "--drain-time-s", "2", "-l", "error"}
-}
-
-// writeListeners replaces the file of listeners as a whole, which is what both proxies
-// watch for.
-func (r *rig) writeListeners() error {
-	r.version++
-	next := filepath.Join(r.dir, "listeners.next")
-	if err := render("listeners.json.tmpl", next, map[string]any{"Port": r.port, "Version": r.version}); err != nil {
-		return err
-	}
-	return os.Rename(next, filepath.Join(r.dir, "listeners.json"))
-}
-
-// reload changes the listener and waits until the proxy has taken it.
-func (r *rig) reload(ctx context.Context) error {
-	counter := "listener_manager.lds.update_success"
-	if r.kind == "sidecar" {
-		counter = "outrigger.config_version_adopted" // by its workers
-	}
-	before, err := r.stat(ctx, counter)
-	if err != nil {
-		return err
-	}
-	if err := r.writeListeners(); err != nil {
-		return err
-	}
-	limit, cancel := context.WithTimeout(ctx, updateLimit)
-	defer cancel()
-	for {
-		if now, err := r.stat(limit, counter); err != nil || now > before {
-			return err
-		}
-		if err := wait(limit, readyPoll); err != nil {
-			return fmt.Errorf("%s has not taken version %d of the listener: %w", r.kind, r.version, err)
-		}
-	}
-}
-
-// stat reads one counter from the admin port.
-func (r *rig) stat(ctx context.Context, name string) (int64, error) {
-	text, err := r.ask(ctx, http.MethodGet, "http://"+address(r.admin)+"/stats?filter="+url.QueryEscape("^"+regexp.QuoteMeta(name)+"$"), "")
+// stat reads one counter of a proxy from its admin port.
+func (r *rig) stat(ctx context.Context, h *hop, name string) (int64, error) {
+	text, err := r.ask(ctx, http.MethodGet, "http://"+address(h.admin)+"/stats?filter="+url.QueryEscape("^"+regexp.QuoteMeta(name)+"$"), "")
 	if err != nil {
 		return 0, err
 	}
@@ -323,8 +244,8 @@ func (r *rig) awaitHost(ctx context.Context, p *process, url, host string) error
 }
 
 func (r *rig) close() {
-	if r.proxy != nil {
-		r.proxy.kill()
+	for _, h := range r.hops {
+		h.kill()
 	}
 	for _, m := range r.instances {
 		if m.process != nil {

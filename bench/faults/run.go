@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -69,7 +71,7 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 	}
 	defer r.close()
 	l := load{
-		address: address(r.port), busy: o.conns, idle: f.idle, slow: f.slow,
+		address: address(r.hops[0].port), busy: o.conns, idle: f.idle, slow: f.slow,
 		every: time.Duration(o.conns) * time.Second / time.Duration(o.rate),
 	}
 	loaded, end := context.WithCancel(ctx)
@@ -77,9 +79,15 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 	seen := make(chan []sample, 1)
 	go func() { seen <- l.run(loaded) }()
 	var caused, mended time.Time
+	var calls [2]int64 // that came to the instances before the fault, and before it was mended
 	err = func() error {
 		if err := wait(ctx, warmTime); err != nil {
 			return err
+		}
+		if f.amplifies {
+			if calls[0], err = r.calls(ctx); err != nil {
+				return err
+			}
 		}
 		caused = time.Now()
 		if err := f.cause(ctx, r, o); err != nil {
@@ -90,6 +98,11 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 				return err
 			}
 			mended = time.Now()
+			if f.amplifies {
+				if calls[1], err = r.calls(ctx); err != nil {
+					return err
+				}
+			}
 			if err := f.mend(ctx, r, o); err != nil {
 				return err
 			}
@@ -103,16 +116,43 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 	}
 	row = count(samples, caused, mended)
 	row.Fault, row.What, row.Proxy, row.Bar = f.name, f.what, kind, f.bar
+	if f.amplifies {
+		row.amplifies(samples, caused, mended, calls[1]-calls[0])
+	}
+	row.Retries, err = r.retries(ctx, f)
+	return row, err
+}
+
+// retries are those of all proxies.
+func (r *rig) retries(ctx context.Context, f *fault) (n int64, err error) {
 	cluster := "service"
 	if f.mesh {
 		cluster = "outbound|" + meshService
 	}
-	for name, to := range map[string]*int64{"retry": &row.Retries, "total": &row.Attempts} {
-		if *to, err = r.stat(ctx, "cluster."+cluster+".upstream_rq_"+name); err != nil {
-			return row, err
+	for _, h := range r.hops {
+		one, err := r.stat(ctx, h, "cluster."+cluster+".upstream_rq_retry")
+		if err != nil {
+			return 0, err
 		}
+		n += one
 	}
-	return row, nil
+	return n, nil
+}
+
+// calls are those that came to the instances.
+func (r *rig) calls(ctx context.Context) (n int64, err error) {
+	for _, m := range r.instances {
+		text, err := r.ask(ctx, http.MethodGet, "http://"+address(m.control)+"/", "")
+		if err != nil {
+			return 0, err
+		}
+		one, err := strconv.ParseInt(strings.TrimSpace(text), 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		n += one
+	}
+	return n, nil
 }
 
 // findPrograms looks for what is installed and builds what is ours.

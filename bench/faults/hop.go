@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
+)
+
+// hop is a proxy under test.
+type hop struct {
+	*process
+	port, admin int
+	folder      string // of its configuration
+	version     int    // of its listener
+}
+
+// zone is what the configuration lists of endpoints.
+type zone struct {
+	Name  string
+	Ports []int
+}
+
+// proxyKinds are the proxies, ours first.
+func proxyKinds() []string { return []string{"sidecar", "envoy"} }
+
+func (r *rig) command(config string) []string {
+	if r.kind == "envoy" {
+		return []string{r.programs.envoy, "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "--drain-time-s", "2", "-l", "error"}
+	}
+	return []string{r.programs.sidecar, "-c", config, "--concurrency", "1", "--drain-time-s", "2", "-l", "error"}
+}
+
+// startChain starts so many proxies, each of which calls the next, and the last one the
+// instances.
+func (r *rig) startChain(ctx context.Context, n int) error {
+	var list []zone
+	for i, m := range r.instances {
+		if i%perZone == 0 {
+			list = append(list, zone{Name: string(rune('a' + i/perZone))})
+		}
+		z := &list[len(list)-1]
+		z.Ports = append(z.Ports, m.behind)
+	}
+	for i := range n {
+		h, err := r.newHop(fmt.Sprintf("%s-%d", r.kind, n-i))
+		if err != nil {
+			return err
+		}
+		if err := r.startHop(ctx, h, list); err != nil {
+			return err
+		}
+		r.hops = append([]*hop{h}, r.hops...)
+		list = []zone{{Name: "a", Ports: []int{h.port}}}
+	}
+	return nil
+}
+
+func (r *rig) newHop(name string) (*hop, error) {
+	ports, err := freeport.Find(2)
+	if err != nil {
+		return nil, err
+	}
+	h := &hop{port: ports[0], admin: ports[1], folder: filepath.Join(r.dir, name)}
+	return h, os.Mkdir(h.folder, 0o700)
+}
+
+func (r *rig) startHop(ctx context.Context, h *hop, list []zone) (err error) {
+	if err := h.writeListeners(); err != nil {
+		return err
+	}
+	config := filepath.Join(h.folder, "bootstrap.json")
+	err = render("bootstrap.json.tmpl", config, map[string]any{"Admin": h.admin, "Listeners": h.listeners(), "Zones": list})
+	if err != nil {
+		return err
+	}
+	if h.process, err = r.start(filepath.Base(h.folder), r.command(config)...); err != nil {
+		return err
+	}
+	if err := r.await(ctx, h.process, "http://"+address(h.port)+"/"); err != nil {
+		h.kill()
+		return err
+	}
+	return nil
+}
+
+func (h *hop) listeners() string { return filepath.Join(h.folder, "listeners.json") }
+
+// writeListeners replaces the file of listeners as a whole, which is what both proxies
+// watch for.
+func (h *hop) writeListeners() error {
+	h.version++
+	next := filepath.Join(h.folder, "listeners.next")
+	if err := render("listeners.json.tmpl", next, map[string]any{"Port": h.port, "Version": h.version}); err != nil {
+		return err
+	}
+	return os.Rename(next, h.listeners())
+}
+
+// reload changes the first proxy's listener and waits until the proxy has taken it.
+func (r *rig) reload(ctx context.Context) error {
+	h := r.hops[0]
+	counter := "listener_manager.lds.update_success"
+	if r.kind == "sidecar" {
+		counter = "outrigger.config_version_adopted" // by its workers
+	}
+	before, err := r.stat(ctx, h, counter)
+	if err != nil {
+		return err
+	}
+	if err := h.writeListeners(); err != nil {
+		return err
+	}
+	limit, cancel := context.WithTimeout(ctx, updateLimit)
+	defer cancel()
+	for {
+		if now, err := r.stat(limit, h, counter); err != nil || now > before {
+			return err
+		}
+		if err := wait(limit, readyPoll); err != nil {
+			return fmt.Errorf("%s has not taken version %d of the listener: %w", r.kind, h.version, err)
+		}
+	}
+}
