@@ -101,6 +101,7 @@ const (
 	dialled                       // holds one of Config.Dialling
 	endsOnReset                   // a reset ends it at once, whatever the kernel still holds
 	tellsEOF                      // OnEOF is due to a handler that took over after it
+	greedy                        // used up its read budget when it last had its turn
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }

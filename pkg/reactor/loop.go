@@ -20,7 +20,8 @@ type Config struct {
 	// when zero.
 	ReadBuffer int
 	// ReadBudget is how many bytes one connection may read in a tick before the
-	// others get their turn, 256 KiB when zero.
+	// others get their turn, and all those together that go on after theirs; 64 KiB
+	// when zero. At what hostile HTTP/2 costs that is about a millisecond.
 	ReadBudget int
 	// Accepting and Dialling are the places of accepted and of dialled connections,
 	// shared with other loops; nil: no limit.
@@ -63,9 +64,10 @@ type Loop struct {
 	letters   *letter // taken from the mailbox and not yet run
 	slots     []slot
 	free      []uint32
-	pending   turns // to be read or redelivered though no event says so
-	dirty     turns // have output that the kernel may take
-	closing   turns // OnClose is due
+	pending   turns  // to be read or redelivered though no event says so
+	resumable uint64 // what stats.ReadBytes is when they have had enough of this tick
+	dirty     turns  // have output that the kernel may take
+	closing   turns  // OnClose is due
 	starved   []*Listener
 	current   *Conn // whom a panic is blamed on
 	bufs      [][]byte
@@ -127,7 +129,7 @@ func NewLoop(c Config) (*Loop, error) {
 		c.ReadBuffer = 64 << 10
 	}
 	if c.ReadBudget == 0 {
-		c.ReadBudget = 256 << 10
+		c.ReadBudget = 64 << 10
 	}
 	l := &Loop{config: c, sys: c.System, scratch: make([]byte, c.ReadBuffer), events: make([]Event, eventsPerTick)}
 	if l.sys == nil {

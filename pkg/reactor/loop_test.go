@@ -326,7 +326,7 @@ func TestAFirehoseLeavesOthersTheirTurn(t *testing.T) {
 			pingNear.c.Write([]byte("ping"))
 			r.until("pong", func() bool { return string(pingNear.got) == "ping" })
 		}
-		if limit := 256<<10 + 64<<10; longest > limit {
+		if limit := 64<<10 + 64<<10; longest > limit {
 			t.Errorf("one connection read %d bytes in a tick, want at most %d", longest, limit)
 		}
 		if hoseFar.c.ReadBytes() == 0 {

@@ -27,7 +27,11 @@ func (l *Loop) event(c *Conn, f EventFlags) {
 	if f&(EventIn|EventHangup|EventBroken) != 0 {
 		c.flags |= readable
 	}
-	l.readConn(c)
+	if c.has(greedy) && (l.ready > 1 || !l.pending.empty()) {
+		l.pend(c) // others go first
+	} else {
+		l.readConn(c)
+	}
 	if f&EventBroken != 0 && c.state != closed && !c.mayRead() {
 		l.checkBroken(c)
 	}
@@ -64,6 +68,7 @@ func (c *Conn) mayRead() bool {
 // the budget of the tick is spent.
 func (l *Loop) readConn(c *Conn) {
 	budget := l.config.ReadBudget
+	c.flags &^= greedy
 	for c.mayRead() {
 		buf := l.scratch
 		if room := int(c.limit) - c.Unconsumed(); room < len(buf) && c.state == open {
@@ -91,6 +96,7 @@ func (l *Loop) readConn(c *Conn) {
 		}
 		if budget -= n; budget <= 0 && c.mayRead() {
 			c.spent = uint32(l.stats.Ticks)
+			c.flags |= greedy
 			l.pend(c)
 			return
 		}

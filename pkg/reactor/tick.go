@@ -37,7 +37,9 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	// each is brought to its end before the next.
 	for l.dispatch() {
 	}
-	// Then what budget or back-pressure held up, so that fresh peers go first.
+	// Then what budget or back-pressure held up, so that fresh peers go first. All of
+	// it has one budget: that is what fresh peers wait for in the next tick.
+	l.resumable = l.stats.ReadBytes + uint64(l.config.ReadBudget)
 	for l.resume() {
 	}
 	// The mailbox after the events: what others post is seldom urgent.
@@ -224,7 +226,11 @@ func (l *Loop) dispatch() (more bool) {
 func (l *Loop) resume() (more bool) {
 	more = true
 	defer l.contain()
-	for c := l.pending.next(); c != nil; c = l.pending.next() {
+	for l.stats.ReadBytes < l.resumable {
+		c := l.pending.next()
+		if c == nil {
+			return false
+		}
 		l.current = c
 		c.flags &^= isPending
 		if c.spent == uint32(l.stats.Ticks) { // had its turn by an event
