@@ -31,6 +31,9 @@ var sidecarBinary string
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
 func run(m *testing.M) int {
+	if addr := os.Getenv(asAttacker); addr != "" {
+		return attack(addr)
+	}
 	if err := watchSources(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
@@ -74,8 +77,9 @@ type target struct {
 	Listener string // more fields of the listener, as YAML flow
 	Before   string // a network filter before the connection manager, as YAML flow
 	Args     []string
-	Log      string // filled in
-	Port     int    // filled in
+	Launch   func(*exec.Cmd) error // in place of its Start, or nil
+	Log      string                // filled in
+	Port     int                   // filled in
 }
 
 var bootstrap = template.Must(template.New("bootstrap").Funcs(template.FuncMap{
@@ -160,7 +164,10 @@ func start(t *testing.T, g target) *proxy {
 	cmd := exec.Command(sidecarBinary, "-c", file, "--admin", p.admin, "--data", filepath.Join(dir, "data"), "--concurrency", "1")
 	cmd.Args = append(cmd.Args, g.Args...)
 	cmd.Stdout, cmd.Stderr = p.errors, p.errors
-	if err := cmd.Start(); err != nil {
+	if g.Launch == nil {
+		g.Launch = (*exec.Cmd).Start
+	}
+	if err := g.Launch(cmd); err != nil {
 		t.Fatal(err)
 	}
 	p.pid = cmd.Process.Pid
