@@ -17,6 +17,9 @@
 // Beside it: latency and throughput as wrk sees them, resident memory idle and
 // under load, for each idle connection and each cluster, and the time to be ready.
 //
+// With --profile it measures nothing: the same loads make the CPU profile that guides
+// builds of the sidecar (profile.go, stacks.go).
+//
 // What belongs here: drivers of the real programs, their configurations
 // (configs/), the arithmetic and the report. What does not: benchmarks of single
 // functions (they live beside the function), and claims about correctness.

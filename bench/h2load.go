@@ -105,10 +105,14 @@ func loadWrk(scheme string, connections int) func(context.Context, *target) (out
 		if err != nil {
 			return outcome{}, err
 		}
-		out := outcome{Done: r.Requests, Failed: failed(r, bodies[0]), Seconds: r.Seconds, P50: r.P50, P99: r.P99}
-		if out.Failed > 0 {
-			out.Failure = fmt.Errorf("wrk: %d errors of sockets, %d answers that are no 2xx, %.0f bytes", r.SocketError, r.Non2xx, r.BytesRead)
-		}
-		return out, nil
+		return r.outcome(bodies[0]), nil
 	}
+}
+
+func (r wrkResult) outcome(b body) outcome {
+	out := outcome{Done: r.Requests, Failed: failed(r, b), Seconds: r.Seconds, P50: r.P50, P99: r.P99}
+	if out.Failed > 0 {
+		out.Failure = fmt.Errorf("wrk: %d errors of sockets, %d answers that are no 2xx, %.0f bytes", r.SocketError, r.Non2xx, r.BytesRead)
+	}
+	return out
 }

@@ -34,6 +34,7 @@ type Options struct {
 	ClusterCount    int    `json:"clusterCount"`
 	Out             string `json:"-"`
 	Sidecar         string `json:"-"` // a program to use instead of building one
+	Profile         string `json:"-"` // the file for a CPU profile, which then is all that is made
 	KeepLogs        bool   `json:"-"`
 }
 
@@ -42,7 +43,12 @@ DATE.md, latest.md, the plot and latest.json to the --out folder.
 
 It needs Linux with two cores, nginx, haproxy, wrk and h2load (test/peers/benchtools
 install) and Envoy, which test/peers/envoy installs by itself. A run with a failed
-request is invalid: it is written, says so, and ends with exit status 1.`
+request is invalid: it is written, says so, and ends with exit status 1.
+
+With --profile it measures nothing: it puts the loads of --connections and --scenarios
+on one sidecar with all features, each for --duration (4s where none is given), and
+writes the CPU profile that guides builds of the sidecar (go build -pgo). That takes
+about three minutes, and needs no Envoy.`
 
 func newCommand(args []string) *cobra.Command {
 	var o Options
@@ -54,7 +60,7 @@ func newCommand(args []string) *cobra.Command {
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		Example:       "  go run ./bench\n  go run ./bench --quick\n  go run ./bench --rounds 9 --only nginx,sidecar-on --connections 64 --scenarios small",
+		Example:       "  go run ./bench\n  go run ./bench --quick\n  go run ./bench --rounds 9 --only nginx,sidecar-on --connections 64 --scenarios small\n  go run ./bench --profile " + sidecarProfile,
 	}
 	f := c.Flags()
 	f.SortFlags = false
@@ -71,15 +77,22 @@ func newCommand(args []string) *cobra.Command {
 	f.IntVar(&o.ClusterCount, "cluster-count", 1000, "clusters to load, of ten endpoints each")
 	f.BoolVar(&o.Quick, "quick", false, "starts everything for one short round: no failed request is all it asks (for CI)")
 	f.StringVar(&o.Out, "out", "bench/results", "folder for the results")
-	f.StringVar(&o.Sidecar, "sidecar", "", "sidecar program to measure (default: one built from this tree)")
+	f.StringVar(&o.Sidecar, "sidecar", "", "sidecar program to measure (default: one built from this tree, guided by "+sidecarProfile+" but with --quick and --profile)")
+	f.StringVar(&o.Profile, "profile", "", "only write a CPU profile of the sidecar under the loads to this file")
 	f.BoolVar(&o.KeepLogs, "keep-logs", false, "keep the folder with configurations and logs, and print its name")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if o.Quick {
 			o.quicken(c.Flags().Changed)
 		}
+		if o.Profile != "" && !c.Flags().Changed("duration") {
+			o.Duration = profileTime
+		}
 		o.choose(loads)
-		if err := o.validate(); err != nil {
+		if err := errors.Join(o.validate(), o.validateProfile(c.Flags().Changed)); err != nil {
 			return err
+		}
+		if o.Profile != "" {
+			return runProfile(c.Context(), o, c.ErrOrStderr())
 		}
 		return run(c.Context(), o, c.OutOrStdout())
 	}
@@ -163,6 +176,34 @@ func (o *Options) validate() error {
 	bad(o.ClusterCount < 10 || o.ClusterCount > 50_000, "--cluster-count: must be 10 to 50000, is %d", o.ClusterCount)
 	return errors.Join(errs...)
 }
+
+// withoutProfile are the flags that mean nothing to a profile.
+var withoutProfile = []string{"rounds", "only", "load", "protocols", "idle", "clusters", "idle-connections", "cluster-count", "quick", "out"}
+
+// validateProfile refuses what a profile has no use for.
+func (o *Options) validateProfile(changed func(string) bool) error {
+	if !changed("profile") {
+		return nil
+	}
+	var errs []error
+	if o.Profile == "" {
+		errs = append(errs, errors.New("--profile: names no file"))
+	}
+	if o.Duration > maxProfileTime {
+		errs = append(errs, fmt.Errorf("--duration: must be at most %s with --profile, is %s", maxProfileTime, o.Duration))
+	}
+	for _, name := range withoutProfile {
+		if changed(name) {
+			errs = append(errs, fmt.Errorf("--%s: has no meaning with --profile: leave it out", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// guided reports whether a sidecar that is built for this run is built as it is
+// shipped: a guided build takes a minute longer, and a profile of one would follow the
+// profile before.
+func (o *Options) guided() bool { return !o.Quick && o.Profile == "" }
 
 // measures reports whether a proxy is among those asked for.
 func (o *Options) measures(name string) bool {

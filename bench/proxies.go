@@ -32,6 +32,7 @@ type proxy struct {
 	Kind     string // nginx, haproxy, envoy or sidecar
 	Features bool
 	template string
+	profiled bool // has an admin port that hands out CPU profiles
 }
 
 // proxies is every contestant, in the order of tables and plots.
@@ -173,12 +174,18 @@ func findTools(ctx context.Context, o Options, dir string) (*tools, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
-	if t.Envoy, err = output(ctx, filepath.Join(root, "test/peers/envoy"), "path"); err != nil {
-		return nil, fmt.Errorf("envoy is not installed: run test/peers/envoy install: %w", err)
+	if o.Profile == "" { // a profile is of the sidecar alone
+		if t.Envoy, err = output(ctx, filepath.Join(root, "test/peers/envoy"), "path"); err != nil {
+			return nil, fmt.Errorf("envoy is not installed: run test/peers/envoy install: %w", err)
+		}
 	}
 	if t.Sidecar == "" {
 		t.Sidecar = filepath.Join(dir, "sidecar")
-		if _, err := output(ctx, "go", "build", "-o", t.Sidecar, modulePath+"/cmd/sidecar"); err != nil {
+		guided := "off"
+		if o.guided() {
+			guided = filepath.Join(root, sidecarProfile)
+		}
+		if _, err := output(ctx, "go", "build", "-pgo", guided, "-o", t.Sidecar, sidecarPackage); err != nil {
 			return nil, fmt.Errorf("build cmd/sidecar: %w", err)
 		}
 	}

@@ -67,7 +67,7 @@ func (r *Result) markdown(plot string) string {
 	if r.Options.Quick {
 		p("A quick run: it shows that everything works, not how fast.\n\n")
 	}
-	p("`go run ./bench`, commit %s, %s, took %s.\n\n", r.Commit, r.Machine.Go, r.Took)
+	p("`go run ./bench`, commit %s, %s, sidecar %s, took %s.\n\n", r.Commit, r.Machine.Go, r.SidecarBuild, r.Took)
 	p("%s, %d CPUs, %d MiB, Linux %s. ", r.Machine.CPU, r.Machine.CPUs, r.Machine.MemoryMiB, r.Machine.Kernel)
 	p("nginx %s, HAProxy %s, Envoy %s, wrk %s, h2load %s.\n\n", r.Versions["nginx"], r.Versions["haproxy"], r.Versions["envoy"], r.Versions["wrk"], r.Versions["h2load"])
 	r.verdicts(p)

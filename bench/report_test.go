@@ -25,9 +25,9 @@ func exampleResult() *Result {
 		Started: time.Date(2030, 1, 2, 3, 4, 0, 0, time.UTC), Took: 90 * time.Second,
 		Machine:  Machine{CPU: "A CPU", CPUs: 2, Kernel: "6.0", MemoryMiB: 1024, Go: "go1.26"},
 		Versions: map[string]string{"nginx": "1.2.3", "haproxy": "2.3.4", "envoy": "3.4.5", "wrk": "4.5.6", "h2load": "5.6.7"},
-		Commit:   "abcdef0",
-		Options:  Options{Rounds: 3, Duration: 2 * time.Second, Connections: []int{4, 64}, Bodies: []string{"small", "16k"}, Protocols: []string{"h2c-16x32", "handshake-full"}},
-		Faults:   []string{"nginx, small body, 4 connections, round 1: 2 of 1000 requests failed"},
+		Commit:   "abcdef0", SidecarBuild: "guided by the profile sidecar.pgo",
+		Options: Options{Rounds: 3, Duration: 2 * time.Second, Connections: []int{4, 64}, Bodies: []string{"small", "16k"}, Protocols: []string{"h2c-16x32", "handshake-full"}},
+		Faults:  []string{"nginx, small body, 4 connections, round 1: 2 of 1000 requests failed"},
 	}
 	base := map[string]float64{"nginx": 10, "haproxy": 11, "envoy": 40, "envoy-on": 50, "sidecar": 8, "sidecar-on": 9}
 	for _, b := range r.Options.Bodies {

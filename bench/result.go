@@ -12,7 +12,9 @@ type Result struct {
 	Machine  Machine           `json:"machine"`
 	Versions map[string]string `json:"versions"`
 	Commit   string            `json:"commit"`
-	Options  Options           `json:"options"`
+	// SidecarBuild is the build of the sidecar that was measured.
+	SidecarBuild string  `json:"sidecarBuild,omitempty"`
+	Options      Options `json:"options"`
 
 	Load     []Cell       `json:"load,omitempty"`
 	Idle     []IdleRow    `json:"idle,omitempty"`

@@ -86,6 +86,7 @@ func open(ctx context.Context, o Options, out io.Writer) (_ *session, err error)
 	}
 	s.result.Versions = s.tools.versions(ctx)
 	s.result.Commit = commit(ctx)
+	s.result.SidecarBuild = sidecarBuild(s.tools.Sidecar)
 	s.result.Machine = machine()
 	if err := pinSelf(s.loadCPU); err != nil { // only now: the build uses every core
 		return nil, err

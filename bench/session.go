@@ -49,6 +49,7 @@ type instance struct {
 	proxy
 	*process
 	url   string
+	admin string         // the URL of its admin port, where it is profiled
 	ports map[string]int // by the frontend's name
 }
 
@@ -130,7 +131,7 @@ func (s *session) startProxy(ctx context.Context, p proxy, clusters []namedEndpo
 // startWithSettings gives each of the set's listeners a free port; the first is
 // plain HTTP, by which readiness is seen.
 func (s *session) startWithSettings(ctx context.Context, p proxy, set settings) (*instance, time.Duration, error) {
-	ports, err := freeport.Find(len(set.Listeners))
+	ports, err := freeport.Find(len(set.Listeners) + 1) // the last is the admin port, where there is one
 	if err != nil {
 		return nil, 0, err
 	}
@@ -144,8 +145,14 @@ func (s *session) startWithSettings(ctx context.Context, p proxy, set settings) 
 	if err != nil {
 		return nil, 0, err
 	}
+	command := s.tools.command(p.Kind, config)
+	if p.profiled {
+		admin := fmt.Sprintf("127.0.0.1:%d", ports[len(set.Listeners)])
+		command = append(command, "--admin", admin, "--admin-profiling")
+		in.admin = "http://" + admin
+	}
 	began := time.Now()
-	if in.process, err = s.spawn.start(p.Name, s.proxyCPU, nil, s.tools.command(p.Kind, config)...); err != nil {
+	if in.process, err = s.spawn.start(p.Name, s.proxyCPU, nil, command...); err != nil {
 		return nil, 0, err
 	}
 	if err := s.awaitReady(ctx, in.process, in.url+"/"); err != nil {
@@ -179,7 +186,11 @@ func (s *session) awaitReady(ctx context.Context, p *process, url string) error 
 
 // get fetches a URL over a connection of its own; anything but a 2xx is an error.
 func (s *session) get(ctx context.Context, url string) ([]byte, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	return s.fetch(ctx, http.MethodGet, url)
+}
+
+func (s *session) fetch(ctx context.Context, method, url string) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -190,7 +201,7 @@ func (s *session) get(ctx context.Context, url string) ([]byte, error) {
 	defer func() { _ = a.Body.Close() }()
 	body, err := io.ReadAll(a.Body)
 	if err == nil && a.StatusCode/100 != 2 {
-		err = fmt.Errorf("%s: %s", url, a.Status)
+		err = fmt.Errorf("%s: %s: %s", url, a.Status, tail(string(body), 1))
 	}
 	return body, err
 }
