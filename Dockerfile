@@ -16,7 +16,8 @@ RUN --mount=type=cache,target=/go/pkg/mod go mod download
 COPY . .
 ENV CGO_ENABLED=0
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    go build -trimpath -ldflags="-s -w" -o /out/ ./cmd/sidecar ./cmd/controlplane ./examples/quickstart/service
+    go build -trimpath -ldflags="-s -w" -pgo=cmd/sidecar/sidecar.pgo -o /out/ ./cmd/sidecar && \
+    go build -trimpath -ldflags="-s -w" -o /out/ ./cmd/controlplane ./examples/quickstart/service
 RUN mkdir -m 0700 /data
 
 FROM scratch AS base

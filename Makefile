@@ -6,14 +6,19 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 PKG ?= ./...
 FUZZTIME ?= 10s
+PROFILE := cmd/sidecar/sidecar.pgo
 
-.PHONY: help build test race lint lint-all fuzz bench quickstart harness peers conformance ci generate docker clean
+.PHONY: help build profile test race lint lint-all fuzz bench quickstart harness peers conformance ci generate docker clean
 
 help: ## show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## build sidecar and controlplane into bin/
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/...
+build: ## build sidecar (guided by its profile) and controlplane into bin/
+	CGO_ENABLED=0 go build -trimpath -pgo=$(PROFILE) -o bin/ ./cmd/sidecar
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/controlplane
+
+profile: ## renew the profile that guides builds of the sidecar (what go run ./bench needs, but no Envoy)
+	go run ./bench --profile $(PROFILE)
 
 test: ## everything that needs no server of somebody else (PKG=./pkg/lb for one package)
 	go test $(PKG)

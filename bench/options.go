@@ -201,7 +201,7 @@ func (o *Options) validateProfile(changed func(string) bool) error {
 }
 
 // guided reports whether a sidecar that is built for this run is built as it is
-// shipped: a guided build takes a minute longer, and a profile of one would follow the
+// shipped: a guided build compiles everything anew, and a profile of one would follow the
 // profile before.
 func (o *Options) guided() bool { return !o.Quick && o.Profile == "" }
 

@@ -17,7 +17,7 @@ import (
 const (
 	sidecarPackage = modulePath + "/cmd/sidecar"
 	// sidecarProfile guides builds of the sidecar. It is not called default.pgo, by
-	// which every build, also that of a test, would take a minute longer.
+	// which every first build, also that of a test, would take minutes longer.
 	sidecarProfile = "cmd/sidecar/sidecar.pgo"
 
 	// profileTime is that of one load, unless --duration says another. The admin port

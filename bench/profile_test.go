@@ -7,6 +7,7 @@ import (
 	"debug/buildinfo"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -72,5 +73,36 @@ func TestFlagsWithoutMeaningForAProfileAreRefused(t *testing.T) {
 	c = newCommand([]string{"--profile="})
 	if err := c.ExecuteContext(context.Background()); err == nil || !strings.Contains(err.Error(), "--profile: names no file") {
 		t.Errorf("without a name: %v", err)
+	}
+}
+
+// TestTheProfileInTheTreeIsOfTheSidecar is not about its age: functions that are gone
+// only guide nothing.
+func TestTheProfileInTheTreeIsOfTheSidecar(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", sidecarProfile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newStacks()
+	n, err := s.add(text)
+	if err != nil || n < 1000 {
+		t.Fatalf("%d samples, want a thousand or more; %v", n, err)
+	}
+	for _, part := range []string{"proxy", "codec/http1", "codec/http2", "reactor"} {
+		found := false
+		for _, f := range s.frames.values {
+			found = found || strings.HasPrefix(f.function, modulePath+"/pkg/"+part+".")
+		}
+		if !found {
+			t.Errorf("nothing of pkg/%s is in it", part)
+		}
+	}
+}
+
+func TestWhatIsShippedIsGuidedByTheProfile(t *testing.T) {
+	for _, file := range []string{"Makefile", "Dockerfile"} {
+		if text, err := os.ReadFile(filepath.Join("..", file)); err != nil || !strings.Contains(string(text), sidecarProfile) {
+			t.Errorf("%s does not name %s, %v", file, sidecarProfile, err)
+		}
 	}
 }
