@@ -51,11 +51,14 @@ func runProfile(ctx context.Context, o Options, progress io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
-	text := all.encode()
+	text, err := all.encode()
+	if err != nil {
+		return err
+	}
 	if err := os.WriteFile(o.Profile, text, 0o644); err != nil {
 		return fmt.Errorf("--profile: %w", err)
 	}
-	s.say("written: %s, %d stacks, %d bytes", o.Profile, len(all.counts), len(text))
+	s.say("written: %s, %d stacks, %d bytes", o.Profile, len(all.merged.Sample), len(text))
 	return nil
 }
 
@@ -114,7 +117,7 @@ func (s *session) profileLoads(ctx context.Context) (*stacks, error) {
 	if err := s.warmProtocols(ctx, []contestant{c}); err != nil {
 		return nil, err
 	}
-	all := newStacks()
+	all := new(stacks)
 	for _, b := range bodies {
 		for _, n := range s.o.Connections {
 			if !s.wants(b) {

@@ -83,15 +83,15 @@ func TestTheProfileInTheTreeIsOfTheSidecar(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStacks()
+	var s stacks
 	n, err := s.add(text)
 	if err != nil || n < 1000 {
 		t.Fatalf("%d samples, want a thousand or more; %v", n, err)
 	}
 	for _, part := range []string{"proxy", "codec/http1", "codec/http2", "reactor"} {
 		found := false
-		for _, f := range s.frames.values {
-			found = found || strings.HasPrefix(f.function, modulePath+"/pkg/"+part+".")
+		for _, f := range s.merged.Function {
+			found = found || strings.HasPrefix(f.Name, modulePath+"/pkg/"+part+".")
 		}
 		if !found {
 			t.Errorf("nothing of pkg/%s is in it", part)
