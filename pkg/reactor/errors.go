@@ -2,7 +2,11 @@
 
 package reactor
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"syscall"
+)
 
 // Errors that OnClose may carry besides a plain syscall.Errno, which is the
 // answer of the kernel as it is (ECONNREFUSED, ECONNRESET, EPIPE, EMFILE …).
@@ -16,4 +20,6 @@ var (
 	ErrTruncated = errors.New("reactor: connection ended without the peer's close notification")
 	// ErrStalled: CloseAfterFlush gave up on a peer that took no output.
 	ErrStalled = errors.New("reactor: peer takes no output")
+
+	errNoPlace = fmt.Errorf("reactor: all places of accepted connections are taken: %w", syscall.EMFILE)
 )

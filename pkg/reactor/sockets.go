@@ -13,7 +13,8 @@ import (
 // Binder makes listening sockets. The kernel is one; a simulation is another.
 type Binder interface {
 	// Listen binds n sockets to one address, or one that is shared when shared
-	// is returned as true. bound has the port that was chosen where addr has 0.
+	// is returned as true; of an address that was inherited it may return another
+	// number of them. bound has the port that was chosen where addr has 0.
 	Listen(addr Addr, n int, o ListenOptions) (fds []int, bound Addr, shared bool, err error)
 	// Close closes the sockets of one Listen.
 	Close(fds []int, bound Addr)
@@ -51,6 +52,7 @@ type SocketSet struct {
 	key     string
 	fds     []int
 	sockets []*Socket
+	surplus []*Socket // of a predecessor with more loops: connections wait there, too
 	users   int
 }
 
@@ -95,11 +97,10 @@ func (s *Sockets) Open(addr Addr, n int, o ListenOptions) (*SocketSet, error) {
 	}
 	set := &SocketSet{owner: s, key: bound.String(), fds: fds, users: 1}
 	for i := range n {
-		fd := fds[0]
-		if !shared {
-			fd = fds[i]
-		}
-		set.sockets = append(set.sockets, &Socket{fd: fd, addr: bound, shared: shared && n > 1})
+		set.sockets = append(set.sockets, &Socket{fd: fds[i%len(fds)], addr: bound, shared: (shared || len(fds) < n) && n > 1})
+	}
+	for _, fd := range fds[min(n, len(fds)):] {
+		set.surplus = append(set.surplus, &Socket{fd: fd, addr: bound})
 	}
 	s.sets[set.key] = set
 	return set, nil
@@ -128,8 +129,19 @@ func (s *SocketSet) Addr() Addr { return s.sockets[0].addr }
 // Len returns for how many loops there are sockets.
 func (s *SocketSet) Len() int { return len(s.sockets) }
 
-// Socket returns the socket of loop i.
+// Socket returns the socket of loop i. Where sockets were inherited, the loop may have
+// to take connections from more of them: see Of.
 func (s *SocketSet) Socket(i int) *Socket { return s.sockets[i] }
+
+// Of returns all sockets that loop i takes connections from, one but for a set that was
+// inherited from a process with more loops.
+func (s *SocketSet) Of(i int) []*Socket {
+	all := []*Socket{s.sockets[i]}
+	for j := i; j < len(s.surplus); j += len(s.sockets) {
+		all = append(all, s.surplus[j])
+	}
+	return all
+}
 
 // Release ends one Open; the last one closes the sockets. All listeners on them
 // must have been removed before.
@@ -149,6 +161,5 @@ func (s *SocketSet) Release() {
 // Addr returns where the socket listens.
 func (s *Socket) Addr() Addr { return s.addr }
 
-// FD returns the descriptor, for handing it to a successor process. It stays
-// owned by the set.
+// FD returns the descriptor. It stays owned by the set.
 func (s *Socket) FD() int { return s.fd }
