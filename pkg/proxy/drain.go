@@ -13,9 +13,9 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
-// drainIdle is how long a connection without a request may stay once draining
+// defaultDrainIdle is how long a connection without a request may stay once draining
 // has begun: a client that has just decided to use it shall find it open.
-const drainIdle = time.Second
+const defaultDrainIdle = time.Second
 
 // Drain lets connections end: responses carry "connection: close", connections
 // without a request are closed after a second, new ones are still accepted and
@@ -23,22 +23,12 @@ const drainIdle = time.Second
 // about, after they stopped accepting, or with an error when ctx ends before.
 // With inboundOnly it is about inbound listeners alone.
 func (p *Proxy) Drain(ctx context.Context, inboundOnly bool) error {
-	list := p.scope(inboundOnly)
-	for _, l := range list {
-		l.drains.Store(true)
-	}
-	p.draining.Store(true)
-	for _, w := range p.workers {
-		w.loop.PostOffLoop(func() { w.drainListeners() })
-	}
+	list := p.startDrain(inboundOnly)
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	quiet := 0
 	for {
-		n := int64(0)
-		for _, l := range list {
-			n += l.active.Load()
-		}
+		n := activeOn(list)
 		if n == 0 {
 			quiet++
 		} else {
@@ -56,6 +46,26 @@ func (p *Proxy) Drain(ctx context.Context, inboundOnly bool) error {
 		case <-poll.C:
 		}
 	}
+}
+
+// startDrain tells the connections of the listeners that it is about to go.
+func (p *Proxy) startDrain(inboundOnly bool) []*listener {
+	list := p.scope(inboundOnly)
+	for _, l := range list {
+		l.drains.Store(true)
+	}
+	p.draining.Store(true)
+	for _, w := range p.workers {
+		w.loop.PostOffLoop(func() { w.drainListeners() })
+	}
+	return list
+}
+
+func activeOn(list []*listener) (n int64) {
+	for _, l := range list {
+		n += l.active.Load()
+	}
+	return n
 }
 
 // scope lists the listeners that a drain is about.
@@ -86,7 +96,7 @@ func (w *worker) drainListeners() {
 	now := w.loop.Now()
 	for d := w.downs.first; d != nil; d = d.next {
 		if d.listener.drains.Load() {
-			d.retire = now + int64(drainIdle)
+			d.retire = now + w.proxy.drainIdle.Load()
 			if d.tunnel {
 				d.retire = now + w.tunnelTime()
 			}
@@ -95,7 +105,7 @@ func (w *worker) drainListeners() {
 	}
 	for _, c := range w.http2s {
 		if c.listener.drains.Load() {
-			c.leave(now+int64(drainIdle), now+w.tunnelTime())
+			c.leave(now+w.proxy.drainIdle.Load(), now+w.tunnelTime())
 		}
 	}
 	// What is left by the end of the drain is cut off: tunnels are told before.
@@ -164,7 +174,7 @@ func (w *worker) endChain(ch *chain) {
 func (w *worker) leaveAt(l *listener, ch *chain) int64 {
 	switch {
 	case l.drains.Load():
-		return w.loop.Now() + int64(drainIdle)
+		return w.loop.Now() + w.proxy.drainIdle.Load()
 	case ch.removed.Load():
 		return w.loop.Now() + int64(w.proxy.options.DrainTime)
 	}

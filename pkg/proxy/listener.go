@@ -74,7 +74,9 @@ func (p *Proxy) applyListeners(s *resource.Snapshot) error {
 	// Last, behind all that stop accepting: an address may have another listener now,
 	// on the same sockets, and a loop watches a socket once.
 	for _, l := range p.moved {
-		p.attach(l)
+		if !p.holding {
+			p.attach(l)
+		}
 	}
 	p.moved = nil
 	for name := range p.failed {
@@ -182,12 +184,14 @@ func (p *Proxy) attach(l *listener) {
 		w.loop.PostOffLoop(func() {
 			on := &listenerOn{shared: l, w: w, sockets: open}
 			for _, o := range open {
-				ln, err := w.loop.AddListener(o.set.Socket(i), on)
-				if err != nil {
-					p.log.Error("listener cannot accept", "listener", l.name, "address", o.addr.String(), "worker", i, "error", err)
-					continue
+				for _, s := range o.set.Of(i) {
+					ln, err := w.loop.AddListener(s, on)
+					if err != nil {
+						p.log.Error("listener cannot accept", "listener", l.name, "address", o.addr.String(), "worker", i, "error", err)
+						continue
+					}
+					on.open = append(on.open, ln)
 				}
-				on.open = append(on.open, ln)
 			}
 			w.listeners[l] = append(w.listeners[l], on)
 		})

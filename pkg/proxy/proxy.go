@@ -53,6 +53,9 @@ type Options struct {
 	// DrainTime is how long connections of removed listeners and filter chains may go
 	// on, with whatever is under way on them. Default 10 s.
 	DrainTime time.Duration
+	// HoldAccepting leaves connections in the backlogs until StartAccepting: a
+	// predecessor still takes them.
+	HoldAccepting bool
 }
 
 // Proxy is the data path of one process.
@@ -72,10 +75,11 @@ type Proxy struct {
 	tickets                 mtls.Tickets
 
 	// atomic
-	version  atomic.Uint64 // of the last snapshot applied
-	draining atomic.Bool
-	runtime  atomic.Pointer[resource.Runtime]
-	clusters atomic.Pointer[[]*cluster] // for maintenance and admin
+	version   atomic.Uint64 // of the last snapshot applied
+	draining  atomic.Bool
+	drainIdle atomic.Int64 // ns that a connection without a request may stay in a drain
+	runtime   atomic.Pointer[resource.Runtime]
+	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
 
 	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot  *resource.Snapshot
@@ -88,6 +92,8 @@ type Proxy struct {
 	counts    configCounts
 	told      map[string]string // what rotate has said last of whom
 	shared    mtls.Shared       // of the snapshot's secrets
+	holding   bool              // nobody accepts yet
+	adopted   int               // connections of a predecessor
 	recompile bool              // during Apply: what has not changed is compiled anew too
 	done      chan struct{}     // closed when Run has ended
 }
@@ -141,6 +147,8 @@ func New(o Options) (*Proxy, error) {
 		failed: map[string]error{}, done: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
 	}
 	p.hostname, _ = os.Hostname()
+	p.holding = o.HoldAccepting
+	p.drainIdle.Store(int64(defaultDrainIdle))
 	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
 	p.clusters.Store(new([]*cluster))
 	for i := range o.Workers {

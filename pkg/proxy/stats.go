@@ -107,6 +107,7 @@ type workerStats struct {
 	upgradesDrained                        uint64
 	loopsRefused                           uint64
 	plaintextBesideTLS                     uint64 // connections of chains without TLS, where others have it
+	handedOver, adopted, adoptFailed       uint64 // connections given to a successor; had of a predecessor
 }
 
 // flood counts the end of an HTTP/2 connection, if a flood was the cause.

@@ -160,6 +160,9 @@ func (s *workerStats) add(o *workerStats) {
 	s.http2KeepAlive += o.http2KeepAlive
 	s.upgradesDrained += o.upgradesDrained
 	s.plaintextBesideTLS += o.plaintextBesideTLS
+	s.handedOver += o.handedOver
+	s.adopted += o.adopted
+	s.adoptFailed += o.adoptFailed
 }
 
 // merge adds to a sum, which begins with the first histogram that there is.

@@ -210,6 +210,9 @@ func (s *sampler) worker(t *totals) {
 	s.add("outrigger.tcp.downstream_cx_drained_total", "Connections of TCP proxies ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.tcpDrained)
 	s.add("outrigger.http.downstream_cx_upgrades_drained_total", "Tunnels that requests had become, ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.upgradesDrained)
 	s.add("outrigger.loops_refused_total", "Connections refused as they lead back to this sidecar: its own that were redirected to it, and original destinations that are its listeners.", counter, t.workers.loopsRefused)
+	s.add("outrigger.handover_given_total", "Idle connections that a successor process went on with.", counter, t.workers.handedOver)
+	s.add("outrigger.handover_taken_total", "Idle connections of the predecessor process that this one went on with.", counter, t.workers.adopted)
+	s.add("outrigger.handover_lost_total", "Idle connections of the predecessor process that had no place here, and were closed.", counter, t.workers.adoptFailed)
 	s.add("outrigger.panics_total", "Panics of workers; each cost its connection.", counter, t.workers.panics)
 	for i := range t.loops {
 		id := strconv.Itoa(i)

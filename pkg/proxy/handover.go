@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/reactor"
+)
+
+// handOverEvery is how often a process that hands over looks for connections that have
+// become idle.
+const handOverEvery = 20 * time.Millisecond
+
+// DuplicateSockets returns copies of all listening sockets for a successor; they are
+// the caller's to close.
+func (p *Proxy) DuplicateSockets() ([]reactor.SocketGroup, error) { return p.sockets.Duplicate() }
+
+// StartAccepting ends Options.HoldAccepting: connections that wait in the backlogs are
+// accepted. Calls after the first do nothing.
+func (p *Proxy) StartAccepting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.holding {
+		return
+	}
+	p.holding = false
+	for _, l := range p.listeners {
+		p.attach(l)
+	}
+}
+
+// HandOver stops accepting, since a successor does on the same sockets, and lets what
+// is under way end as Drain does, but for two things: connections that carry no
+// request may stay for the whole of Options.DrainTime, and those of them that are of
+// plaintext HTTP/1.1 and belong to a listener that the successor has are passed to
+// give, which owns as many of them as it returns. When it fails, the others stay here,
+// and none are given any more. HandOver returns when no connection is left, or with an
+// error when ctx ends before.
+func (p *Proxy) HandOver(ctx context.Context, has func(listener string) bool, give func([]HandedConn) (int, error)) error {
+	p.sockets.Disown()
+	p.drainIdle.Store(int64(p.options.DrainTime))
+	list := p.startDrain(false)
+	for _, l := range list {
+		p.detach(l)
+	}
+	ticker := time.NewTicker(handOverEvery)
+	defer ticker.Stop()
+	gives := true
+	for {
+		if gives {
+			if err := p.giveIdle(has, give); err != nil {
+				gives = false
+				p.log.Error("the successor takes no connections: they are told to close", "error", err)
+			}
+		}
+		if err := p.settled(); err != nil {
+			return err
+		}
+		if activeOn(list) == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("hand-over: %d connections left: %w", activeOn(list), context.Cause(ctx))
+		case <-ticker.C:
+		}
+	}
+}
+
+// settled waits until every worker has run what was posted to it before.
+func (p *Proxy) settled() error {
+	done := make(chan struct{})
+	p.afterWorkers(func() { close(done) })
+	select {
+	case <-done:
+		return nil
+	case <-p.done:
+		return errors.New("hand-over: the workers have ended")
+	}
+}
+
+// giveIdle takes the connections out of the workers that a successor can go on with,
+// and takes back what give does not want.
+func (p *Proxy) giveIdle(has func(string) bool, give func([]HandedConn) (int, error)) error {
+	lists := make([][]HandedConn, len(p.workers))
+	for i, w := range p.workers {
+		w.loop.PostOffLoop(func() { lists[i] = w.takeIdle(has) })
+	}
+	if err := p.settled(); err != nil {
+		return err
+	}
+	idle := slices.Concat(lists...)
+	if len(idle) == 0 {
+		return nil
+	}
+	n, err := give(idle)
+	if err != nil {
+		p.AdoptOffLoop(idle[n:])
+	}
+	return err
+}
+
+// AdoptOffLoop goes on with connections of a predecessor, shared out among the workers.
+// They are the proxy's from here on: one that it cannot go on with is closed.
+func (p *Proxy) AdoptOffLoop(list []HandedConn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range list {
+		h := list[i]
+		w := p.workers[p.adopted%len(p.workers)]
+		p.adopted++
+		l := p.listeners[h.Listener]
+		w.loop.PostOffLoop(func() { w.takeOver(l, h) })
+	}
+}
