@@ -48,6 +48,7 @@ var layers = map[string]layer{
 	"pkg/dns":           l3,
 	"pkg/filter/...":    l3,
 	"pkg/grpcdial":      l3,
+	"pkg/handover":      l3,
 	"pkg/health":        l3,
 	"pkg/intercept":     l3,
 	"pkg/lake":          l3,
