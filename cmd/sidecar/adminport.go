@@ -4,10 +4,12 @@ package main
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/admin"
 	"github.com/outrigger-mesh/outrigger/pkg/breaker/hystrixstream"
+	"github.com/outrigger-mesh/outrigger/pkg/handover"
 	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
@@ -16,18 +18,20 @@ import (
 // startAdmin binds the admin port; without an address there is none.
 func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 	o := &d.env.Options
-	addr := o.Admin
-	if addr == "" && d.boot.Admin != nil {
-		addr = addressText(d.boot.Admin.Address)
-	}
+	addr := d.adminAddress()
 	if addr == "" {
 		return nil, nil
+	}
+	inherited, err := d.inheritedAdmin(addr)
+	if err != nil {
+		return nil, err
 	}
 	watch := proxy.NewPanicWatch(d.proxy)
 	d.run(ctx, "panic watch", watch.Run)
 	s, err := admin.New(admin.Config{
-		Address: addr, TokenFile: o.AdminTokenFile,
+		Address: addr, Listener: inherited, TokenFile: o.AdminTokenFile,
 		Proxy: d.proxy, State: func() admin.State { return d.state(watch) }, Started: time.Now(),
+		Epoch: d.env.Epoch, HotRestart: strconv.Itoa(handover.Version),
 		Version: version(), Concurrency: o.Concurrency, Node: nodeInfo(d.boot.Node),
 		Options: map[string]any{"concurrency": o.Concurrency, "config_path": o.ConfigPath, "service": o.Service, "drain_time": o.DrainTime.String()},
 		Dump:    d.client.Dump, Waiting: func() []string { return d.client.Status().Waiting },
@@ -48,6 +52,11 @@ func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 		return nil, busyAddress("admin", err)
 	}
 	d.done.Go(func() {
+		select {
+		case <-d.taken:
+		case <-ctx.Done():
+			return
+		}
 		if err := s.Serve(); err != nil {
 			d.env.Logger.Error("admin port ended", "error", err)
 		}

@@ -13,6 +13,7 @@ import (
 
 // dataPlane is the proxy with its xDS client and admin port, as run sees it.
 type dataPlane interface {
+	succession
 	// Configured is closed when every worker serves the first complete
 	// configuration, be it from the control plane or the last good one on disk.
 	Configured() <-chan struct{}
@@ -50,7 +51,11 @@ type environment struct {
 	// Certificates are the sidecar's identity; nil with a bootstrap.
 	Certificates *agent.Certificates
 	// DataDir is this process's own folder, empty when nothing is kept.
-	DataDir  string
+	DataDir string
+	// Heritage are sockets that were bound before this process; nil: none.
+	Heritage *heritage
+	// Epoch is how many processes have handed over before this one, 0 after a cold start.
+	Epoch    int
 	Logger   *slog.Logger
 	LogLevel *slog.LevelVar
 	// AgentStatus is what the admin port shows of the agent; callable from any

@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 // files: "configured" makes it ready, "drained" ends a drain. It writes what it was
 // asked to do into "events".
 type scripted struct {
+	succession // nothing is handed over
 	dir        string
 	listener   net.Listener
 	configured chan struct{}

@@ -112,14 +112,25 @@ func (d *plane) startDNS(ctx context.Context) error {
 		return fmt.Errorf("--dns: %w", err)
 	}
 	d.places.of = addresses.Of
-	d.dns, err = dns.Listen(ctx, dns.Config{Address: at, Names: &d.names, Addresses: addresses, Resolvers: resolvers})
+	streams, packets, err := d.env.Heritage.dns()
+	if err == nil {
+		d.dns, err = dns.Listen(ctx, dns.Config{
+			Address: at, Names: &d.names, Addresses: addresses, Resolvers: resolvers, Streams: streams, Packets: packets,
+		})
+	}
 	if err != nil {
 		_ = addresses.Close()
 		return fmt.Errorf("--dns: %w", err)
 	}
 	d.run(ctx, "DNS", func(ctx context.Context) error {
 		defer addresses.Close()
-		d.dns.Serve(ctx)
+		select {
+		case <-d.taken:
+			d.dns.Serve(ctx)
+		case <-ctx.Done():
+			d.dns.Close()
+		}
+		<-ctx.Done() // a successor may have its sockets, while connections drain
 		return nil
 	})
 	return nil

@@ -79,7 +79,10 @@ type Options struct {
 
 	DrainTime     time.Duration // --drain-time-s; negative means not given
 	DrainStrategy string        // --drain-strategy
-	// --parent-shutdown-time-s matters with a hot restart only.
+	// Upgrade takes over from the sidecar that has the data folder: --upgrade
+	Upgrade bool
+	// ParentShutdownTime is how long this process may stay once a successor serves:
+	// --parent-shutdown-time-s
 	ParentShutdownTime time.Duration
 	// --base-id: sidecars of a host share nothing, so each value is right.
 	BaseID uint32
@@ -271,6 +274,9 @@ func (o *Options) validateProcess(c *check) {
 		if !loopback(o.Admin) && o.AdminTokenFile == "" {
 			c.fault("admin", "%s is not loopback: give --admin-token-file, or listen on 127.0.0.1 or unix:PATH", o.Admin)
 		}
+	}
+	if o.Upgrade && o.Data == "" {
+		c.fault("upgrade", "needs --data: the running sidecar is found in its folder")
 	}
 	if _, err := parseLevel(o.LogLevel); err != nil {
 		c.fault("log-level", "%v", err)

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -59,6 +58,11 @@ type plane struct {
 	names  meshNames   // of the latest snapshot
 	places places      // where those names are
 
+	lastGood *client.LastGood // nil: none is kept
+	gate     sync.Mutex       // held while the configuration is put in service, or is to stay
+	left     atomic.Bool      // a successor has taken over
+	taken    chan struct{}    // closed when this process serves, and no predecessor
+
 	configured chan struct{}
 	failed     chan error
 	first      sync.Once
@@ -80,7 +84,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		debug.SetGCPercent(50)
 	}
 	rings := proxy.NewRings(env.Options.Concurrency) // before there is garbage
-	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1)}
+	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1), taken: make(chan struct{})}
 	d.hub = tap.NewHub(tap.HubConfig{Workers: env.Options.Concurrency})
 	reg := filter.NewRegistry(all.Specs(d.hub)...)
 	if d.boot, err = loadBootstrap(&env.Options, env.Node, reg); err != nil {
@@ -109,7 +113,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	d.proxy, err = proxy.New(proxy.Options{
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
-		DrainTime: env.Options.DrainTime,
+		DrainTime: env.Options.DrainTime, Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data path: %w", err)
@@ -117,7 +121,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	if d.client, err = d.newClient(reg); err != nil {
 		return nil, err
 	}
-	if err = probePorts(ctx, &env.Options); err != nil {
+	if err = probePorts(ctx, &env.Options, env.Heritage); err != nil {
 		return nil, err
 	}
 	if err = d.startDNS(runCtx); err != nil {
@@ -137,6 +141,9 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		d.run(runCtx, "identity", d.provideIdentity)
 	}
 	d.run(runCtx, "memory", d.trim)
+	if !env.Heritage.isWaiting() {
+		close(d.taken)
+	}
 	return d, nil
 }
 
@@ -206,7 +213,9 @@ func (d *plane) newClient(reg *filter.Registry) (*client.Client, error) {
 		MaxResponseBytes: d.env.Options.MaxResponseBytes,
 	}
 	if d.env.DataDir != "" {
-		cfg.Store = client.NewLastGood(d.env.DataDir)
+		d.lastGood = client.NewLastGood(d.env.DataDir)
+		d.lastGood.SetForeign(d.env.Heritage.isWaiting())
+		cfg.Store = d.lastGood
 	}
 	return client.New(cfg)
 }
@@ -214,6 +223,9 @@ func (d *plane) newClient(reg *filter.Registry) (*client.Client, error) {
 // publish puts a snapshot into service. Errors are the resources' own: the rest
 // is in service.
 func (d *plane) publish(s *resource.Snapshot) {
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	s = d.asSuccessorHas(s)
 	names := s
 	s, err := d.places.place(s)
 	if err != nil {
@@ -338,7 +350,7 @@ func addressText(a resource.Address) string {
 func (d *plane) startTap(ctx context.Context) error {
 	c := tap.WriterConfig{Hub: d.hub, Node: d.boot.Node.ID, Service: d.boot.Node.Cluster, Logger: d.env.Logger.With("part", "tap")}
 	if d.env.DataDir != "" {
-		spool, err := tap.OpenSpool(tap.SpoolConfig{Dir: filepath.Join(d.env.DataDir, "tap")})
+		spool, err := openSpool(d.env.DataDir)
 		if err != nil {
 			return fmt.Errorf("--data: tap spool: %w", err)
 		}
@@ -369,19 +381,22 @@ func (d *plane) AdminAddress() string {
 
 // Drain implements dataPlane.
 func (d *plane) Drain(ctx context.Context, scope drainScope) error {
-	err := d.proxy.Drain(ctx, scope == drainInbound)
-	// What the rings hold goes to its queues, so that a flush behind the drain
-	// finds it there.
+	return errors.Join(d.proxy.Drain(ctx, scope == drainInbound), d.emptyRings(ctx))
+}
+
+// emptyRings waits until what the rings hold has gone to its queues, so that a flush
+// behind a drain finds it there.
+func (d *plane) emptyRings(ctx context.Context) error {
 	limited, cancel := context.WithTimeout(ctx, ringLimit)
 	defer cancel()
 	for d.proxy.RecordsWaiting() > 0 || d.hub.Counts().Waiting > 0 {
 		select {
 		case <-limited.Done():
-			return errors.Join(err, errors.New("drain: records of the last requests are still in their rings"))
+			return errors.New("drain: records of the last requests are still in their rings")
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	return err
+	return nil
 }
 
 // ReopenLogs implements dataPlane.

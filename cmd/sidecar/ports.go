@@ -16,7 +16,7 @@ import (
 // probePorts opens and closes the ports of the common case. Their listeners come
 // from the control plane only later, and a sidecar that cannot have its port must
 // not register an instance behind it: whoever has the port would get its traffic.
-func probePorts(ctx context.Context, o *Options) error {
+func probePorts(ctx context.Context, o *Options, had *heritage) error {
 	if !o.Common() {
 		return nil // the bootstrap's own listeners are bound at the start
 	}
@@ -26,8 +26,8 @@ func probePorts(ctx context.Context, o *Options) error {
 	}
 	var errs []error
 	for _, p := range ports {
-		if strings.HasPrefix(p.address, "unix:") {
-			continue // the socket of a sidecar that died is no obstacle
+		if strings.HasPrefix(p.address, "unix:") || had.has(p.address) {
+			continue // the socket of a sidecar that died is no obstacle, and one's own none
 		}
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", explicit(p.address))
 		if err != nil {

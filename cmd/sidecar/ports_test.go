@@ -18,7 +18,7 @@ func TestATakenAddressNamesTheFlagToChooseAnotherWith(t *testing.T) {
 	defer l.Close()
 	taken := l.Addr().String()
 	o := Options{Service: "orders", ControlPlane: "127.0.0.1:1", App: "127.0.0.1:2", Inbound: taken, Outbound: taken}
-	err = probePorts(t.Context(), &o)
+	err = probePorts(t.Context(), &o, nil)
 	for _, flag := range []string{"--inbound", "--outbound"} {
 		if !errors.Is(err, syscall.EADDRINUSE) || !strings.Contains(err.Error(), "stop that one, or choose another address with "+flag+")") {
 			t.Errorf("got %v, want the way out by %s", err, flag)

@@ -24,7 +24,9 @@ It listens on three addresses:
 SIGTERM and SIGINT end it in order: it deregisters, lets what is under way end,
 for at most --drain-time-s, and hands over what waits. A second one ends it at once,
 with exit code 4.
-SIGUSR1 opens the access logs anew.`
+SIGUSR1 opens the access logs anew.
+SIGUSR2 starts the program on disk with the same arguments, which takes over: nothing
+is refused, cut or lost. A process started with --upgrade does the same.`
 
 const rootExample = `  # beside the service "orders" that listens on port 8080
   sidecar --service orders --app 127.0.0.1:8080 --controlplane 127.0.0.1:15010
@@ -148,6 +150,9 @@ func newExec(p parts) *cobra.Command {
 		}
 		if opts.Mode != "serve" {
 			return fmt.Errorf("--mode: %q: exec can only serve", opts.Mode)
+		}
+		if opts.Upgrade {
+			return errors.New("--upgrade: not with exec: the command is a child of the running one")
 		}
 		return runExec(c.Context(), opts, args, readyTimeout, p)
 	}

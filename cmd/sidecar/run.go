@@ -42,6 +42,14 @@ type process struct {
 	conn  *grpc.ClientConn
 	lock  *os.File // the data folder's
 
+	dataDir    string     // empty: nothing is kept
+	successor  *successor // of a process that took over; nil: this one started cold
+	upgrades   *upgrades  // nil: this process hands over to none
+	ending     chan struct{}
+	endingOnce sync.Once
+	succeeded  bool // a successor serves
+	epoch      int  // how many processes were before this one
+
 	agentStop context.CancelFunc
 	agentDone sync.WaitGroup
 	quit      chan struct{} // receives when the admin port asks for the end
@@ -53,7 +61,7 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 	if err != nil {
 		return nil, err
 	}
-	s := &process{o: o, log: log, quit: make(chan struct{}, 1)}
+	s := &process{o: o, log: log, quit: make(chan struct{}, 1), ending: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			s.close()
@@ -63,7 +71,17 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 	if env.DataDir, err = o.dataDir(); err != nil {
 		return nil, err
 	}
-	if env.DataDir != "" {
+	s.dataDir = env.DataDir
+	link, err := findPredecessor(&o, env.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	if link != nil {
+		if env.Heritage, err = s.inherit(link); err != nil {
+			return nil, err
+		}
+		env.Epoch = s.epoch
+	} else if env.DataDir != "" {
 		if s.lock, err = openData(env.DataDir); err != nil {
 			return nil, err
 		}
@@ -96,7 +114,7 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 	if s.conn == nil {
 		return s, nil
 	}
-	if s.agent, err = newAgent(ctx, env, s.dp); err != nil {
+	if s.agent, err = newAgent(ctx, env, s.dp, s.registersAfter()); err != nil {
 		return nil, err
 	}
 	if err := coredump.Forbid(); err != nil {
@@ -109,11 +127,19 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 	return s, nil
 }
 
-func newAgent(ctx context.Context, env environment, dp dataPlane) (*agent.Agent, error) {
+// registersAfter is when the instance may be registered: when this process serves.
+func (s *process) registersAfter() <-chan struct{} {
+	if s.successor != nil {
+		return s.successor.serving
+	}
+	return s.dp.Configured()
+}
+
+func newAgent(ctx context.Context, env environment, dp dataPlane, serving <-chan struct{}) (*agent.Agent, error) {
 	o := env.Options
 	c := agent.Config{
 		Conn: env.ControlPlane, Node: env.Node.ID, Boot: uuid.NewString(), Service: o.Service,
-		Configured: dp.Configured(),
+		Configured: serving,
 		App:        o.App, Health: agent.HealthCheck{Path: o.HealthPath},
 		Tap: dp.TapSource(), Spans: dp.SpanSource(), Certificates: env.Certificates,
 		Logger: env.Logger.With("part", "agent"),
@@ -202,6 +228,10 @@ func (s *process) flush(ctx context.Context, limit time.Duration) {
 
 // close ends everything at once, in the reverse order of the start.
 func (s *process) close() {
+	s.abandonUpgrades()
+	if s.successor != nil {
+		_ = s.successor.link.Close() // the predecessor keeps what it has not given yet
+	}
 	if s.agentStop != nil {
 		s.agentStop()
 		s.agentDone.Wait()
@@ -228,6 +258,13 @@ func run(ctx context.Context, o Options, p parts) error {
 		return err
 	}
 	defer s.close()
+	if s.successor != nil {
+		if err := s.takeOver(ctx, signals); err != nil {
+			return err
+		}
+	}
+	s.upgrades = newUpgrades()
+	s.listenForSuccessor()
 	configured := s.dp.Configured()
 	for {
 		select {
@@ -247,24 +284,42 @@ func run(ctx context.Context, o Options, p parts) error {
 			if signals.echo(sig) {
 				continue
 			}
-			if signals.ends(sig) {
+			switch {
+			case signals.ends(sig):
 				return s.end(ctx, signals, sig.String())
+			case sig == syscall.SIGUSR1:
+				s.dp.ReopenLogs()
+			case sig == syscall.SIGUSR2:
+				s.respawn()
 			}
-			s.dp.ReopenLogs()
+		case link := <-s.upgrades.knocks:
+			s.consider(link)
+		case o := <-s.upgrades.offers:
+			if s.answered(o) {
+				return s.retire(ctx, signals, o)
+			}
 		}
 	}
 }
 
 // end drains; a second signal cuts it short.
 func (s *process) end(ctx context.Context, signals *signals, why string) error {
+	s.abandonUpgrades()
 	s.log.Info("draining", "reason", why, "limit", s.o.DrainTime)
+	return s.wind(ctx, signals, func(ctx context.Context) {
+		s.drain(ctx, drainAll)
+		s.flush(ctx, flushLimit)
+	})
+}
+
+// wind runs what ends this process, and cuts it short at a second signal.
+func (s *process) wind(ctx context.Context, signals *signals, end func(context.Context)) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	finished := make(chan struct{})
 	go func() { // ends with the drain, which the second signal cuts short
 		defer close(finished)
-		s.drain(ctx, drainAll)
-		s.flush(ctx, flushLimit)
+		end(ctx)
 	}()
 	for {
 		select {

@@ -90,6 +90,9 @@ type Config struct {
 	// Address is HOST:PORT or unix:PATH. A path is made with mode 0600; a socket
 	// that a dead process left there is replaced.
 	Address string
+	// Listener listens at Address already, as a predecessor's did; nil: New binds. The
+	// server closes it.
+	Listener net.Listener
 	// TokenFile holds the bearer token, at least 16 characters, that an address off
 	// loopback requires. It is read again when it changes.
 	TokenFile string
@@ -100,6 +103,10 @@ type Config struct {
 	Started     time.Time // zero: now
 	Version     string
 	Concurrency int // workers
+	// HotRestart is the version of handing over to a successor, "" where the process does
+	// not; Epoch is how many have handed over before it.
+	HotRestart string
+	Epoch      int
 	// Options and Node are shown by /server_info, as JSON values; NodeInfo has the
 	// shape of Envoy's.
 	Options, Node any
@@ -138,7 +145,8 @@ type Server struct {
 	config   Config
 	log      *slog.Logger
 	listener net.Listener
-	path     string // of the Unix socket, to remove
+	bound    net.Listener // without what is around it
+	path     string       // of the Unix socket, to remove
 	http     *http.Server
 	guard    guard
 	commands map[string]*command
@@ -189,7 +197,10 @@ func New(c Config) (*Server, error) {
 		}
 		s.commands[pg.Path] = newPage(pg)
 	}
-	l, path, err := listen(c.Address)
+	l, path, err := c.Listener, unixPath(c.Address), error(nil)
+	if l == nil {
+		l, path, err = listen(c.Address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("admin address %q: %w", c.Address, err)
 	}
@@ -197,6 +208,7 @@ func New(c Config) (*Server, error) {
 		_ = l.Close() // the reason is err
 		return nil, fmt.Errorf("admin address %q: %w", c.Address, err)
 	}
+	s.bound = l
 	s.listener, s.path = limitConnections(spareFor(l), maxConnections), path
 	s.http = &http.Server{
 		Handler: s, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: responseTimeout,

@@ -52,6 +52,28 @@ func listen(address string) (l net.Listener, path string, err error) {
 	return l, socket, nil
 }
 
+// unixPath is the path of a Unix socket's address, "" for TCP.
+func unixPath(address string) string {
+	path, isUnix := strings.CutPrefix(address, "unix:")
+	if !isUnix {
+		return ""
+	}
+	return path
+}
+
+// Socket is what the server listens on, for a successor to go on with: a copy is to be
+// made.
+func (s *Server) Socket() net.Listener { return s.bound }
+
+// Disown leaves the file of a Unix socket where it is when the server closes: a
+// successor listens there.
+func (s *Server) Disown() {
+	s.path = ""
+	if u, ok := s.bound.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+}
+
 // removeDead removes a socket that nobody listens on. Any other file stays, and
 // binding fails.
 func removeDead(path string) error {

@@ -4,6 +4,7 @@ package admin
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
@@ -42,14 +43,14 @@ func runServerInfo(s *Server, r *request) {
 	}
 	r.json(serverInfo{
 		Version: s.config.Version, State: s.state().String(), UptimeCurrent: up, UptimeAll: up,
-		HotRestart: hotRestart, Options: options, Node: s.config.Node,
+		HotRestart: s.hotRestart(), Options: options, Node: s.config.Node,
 	})
 }
 
-// hotRestart is what Envoy shows where it has none.
-const hotRestart = "disabled"
+// hotRestart is the version of handing over, or what Envoy shows where it has none.
+func (s *Server) hotRestart() string { return cmp.Or(s.config.HotRestart, "disabled") }
 
-func runHotRestart(_ *Server, r *request) { r.text(hotRestart + "\n") }
+func runHotRestart(s *Server, r *request) { r.text(s.hotRestart() + "\n") }
 
 func runClusters(s *Server, r *request) {
 	isJSON, ok := r.asJSON()

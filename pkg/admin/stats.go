@@ -86,7 +86,7 @@ func (s *Server) appendServer(list []metrics.Sample) []metrics.Sample {
 		{"server.memory_allocated", "Bytes of live and not yet collected objects.", m.allocated},
 		{"server.memory_heap_size", "Bytes taken from the system and not given back.", m.heap},
 		{"server.memory_physical_size", "Bytes that are resident.", m.physical},
-		{"server.hot_restart_epoch", "Always 0: there is no hot restart.", 0},
+		{"server.hot_restart_epoch", "How many processes have handed over before this one.", uint64(max(s.config.Epoch, 0))},
 		{"outrigger.goroutines", "Goroutines.", uint64(runtime.NumGoroutine())},
 	} {
 		list = append(list, metrics.Sample{Name: g.name, Help: g.help, Kind: metrics.KindGauge, Value: g.value})

@@ -170,6 +170,16 @@ func (a *Agent) Deregister(ctx context.Context) error {
 	return a.lease.leave(ctx)
 }
 
+// Bequeath ends the lease's renewal and leaves the instance registered, for a successor
+// that registers the same one. The agent does not register again, and Deregister does
+// nothing any more. The error is ctx's.
+func (a *Agent) Bequeath(ctx context.Context) error {
+	if a.lease == nil {
+		return nil
+	}
+	return a.lease.bequeath(ctx)
+}
+
 // Flush waits until everything that the sources hold has been acknowledged, or
 // until ctx ends; then it says how much is left.
 func (a *Agent) Flush(ctx context.Context) error {

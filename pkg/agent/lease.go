@@ -214,24 +214,44 @@ func (l *lease) granted(d *durationpb.Duration) {
 	l.board.setRegistered(time.Now().Add(l.ttl))
 }
 
-// leave stops renewals, waits for a call under way to end, and deregisters.
-func (l *lease) leave(ctx context.Context) error {
+// end stops renewals and waits for a call under way to end. gone says that there is
+// nothing to take out any more.
+func (l *lease) end(ctx context.Context) (gone bool, err error) {
 	l.mu.Lock()
 	l.left = true
 	stop, gone := l.stop, l.gone
 	l.mu.Unlock()
-	if gone {
-		return nil
+	if gone || stop == nil {
+		return gone, nil
 	}
-	if stop != nil {
-		stop()
-		select {
-		case <-l.ended:
-		case <-ctx.Done():
-			return fmt.Errorf("deregister: %w", ctx.Err())
-		}
+	stop()
+	select {
+	case <-l.ended:
+		return false, nil
+	case <-ctx.Done():
+		return false, ctx.Err()
 	}
-	if !l.attempted.Load() {
+}
+
+// bequeath ends the lease's part in this process and leaves the instance registered.
+func (l *lease) bequeath(ctx context.Context) error {
+	if _, err := l.end(ctx); err != nil {
+		return fmt.Errorf("end renewals: %w", err)
+	}
+	l.mu.Lock()
+	l.gone = true
+	l.mu.Unlock()
+	l.board.setUnregistered("a successor has taken over")
+	return nil
+}
+
+// leave stops renewals, waits for a call under way to end, and deregisters.
+func (l *lease) leave(ctx context.Context) error {
+	gone, err := l.end(ctx)
+	if err != nil {
+		return fmt.Errorf("deregister: %w", err)
+	}
+	if gone || !l.attempted.Load() {
 		return nil
 	}
 	backoff := l.backoff // run has ended

@@ -33,6 +33,10 @@ type Config struct {
 	Timeout   time.Duration    // of one resolver; 0: 2 s
 	// MaxForwards bounds queries under way to resolvers, MaxConns TCP clients; 0: 256 and 64.
 	MaxForwards, MaxConns int
+	// Streams and Packets are sockets of a predecessor, which the server uses where they
+	// are of its addresses, and closes otherwise.
+	Streams []net.Listener
+	Packets []net.PacketConn
 }
 
 // Counts are what a server has done since its start.
@@ -58,6 +62,7 @@ type Server struct {
 	forwards chan struct{} // one for each query under way
 	conns    chan struct{}
 	working  sync.WaitGroup
+	leaving  atomic.Bool
 }
 
 // Listen binds UDP and TCP on the same port.
@@ -69,6 +74,7 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 	setDefault(&c.MaxForwards, 256)
 	setDefault(&c.MaxConns, 64)
 	s := &Server{config: c, forwards: make(chan struct{}, c.MaxForwards), conns: make(chan struct{}, c.MaxConns)}
+	defer s.closeInherited()
 	if err := s.bind(ctx, c.Address); err != nil {
 		s.close()
 		return nil, err
@@ -91,14 +97,18 @@ func setDefault[T int | time.Duration](v *T, to T) {
 
 func (s *Server) bind(ctx context.Context, a netip.AddrPort) error {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", a.String())
-	if err != nil {
-		return err
+	l, err := inherited(&s.config.Streams, a), error(nil)
+	if l == nil {
+		if l, err = lc.Listen(ctx, "tcp", a.String()); err != nil {
+			return err
+		}
 	}
 	s.streams = append(s.streams, l)
-	p, err := lc.ListenPacket(ctx, "udp", l.Addr().String())
-	if err != nil {
-		return err
+	p := inheritedPacket(&s.config.Packets, l.Addr())
+	if p == nil {
+		if p, err = lc.ListenPacket(ctx, "udp", l.Addr().String()); err != nil {
+			return err
+		}
 	}
 	s.packets = append(s.packets, p)
 	return nil
@@ -125,6 +135,9 @@ func (s *Server) Serve(ctx context.Context) {
 	s.working.Wait()
 }
 
+// Close closes the sockets of a server that never served.
+func (s *Server) Close() { s.close() }
+
 func (s *Server) close() {
 	for _, p := range s.packets {
 		_ = p.Close()
@@ -138,7 +151,7 @@ func (s *Server) servePackets(ctx context.Context, p net.PacketConn) {
 	b := make([]byte, mostUDP)
 	for ctx.Err() == nil {
 		n, from, err := p.ReadFrom(b)
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || err != nil && s.leaving.Load() {
 			return
 		}
 		if err != nil {

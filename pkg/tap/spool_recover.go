@@ -87,3 +87,9 @@ func (s *Spool) writeAck() {
 		s.stats.Error = err.Error()
 	}
 }
+
+// HasRecords reports whether a spool's folder may hold records, without opening it.
+func HasRecords(dir string) bool {
+	paths, err := filepath.Glob(filepath.Join(dir, "*"+segmentSuffix))
+	return err == nil && len(paths) > 0
+}

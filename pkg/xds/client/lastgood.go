@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	discoveryv3 "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -46,11 +47,20 @@ type LastGood struct {
 	pending  []*entry // read, not yet used
 	lastSave time.Time
 	saving   chan struct{} // closed when the write under way is done
+	foreign  atomic.Bool   // the folder is another process's
 }
 
 // NewLastGood keeps the configuration in dir, which must exist. Only one client
 // may use a folder.
 func NewLastGood(dir string) *LastGood { return &LastGood{dir: dir} }
+
+// SetForeign says that another process owns the folder, or that it does not any more:
+// while it does, nothing is written. Any goroutine may call it; a nil LastGood has none.
+func (l *LastGood) SetForeign(is bool) {
+	if l != nil {
+		l.foreign.Store(is)
+	}
+}
 
 // open reads the copy. A missing one is no error; a broken one is an error and
 // not used.
@@ -240,6 +250,10 @@ func (c *Client) save(final bool) {
 	l := c.cfg.Store
 	now := time.Now()
 	if l == nil || c.saveAt.IsZero() || !final && now.Before(c.saveAt) {
+		return
+	}
+	if l.foreign.Load() {
+		c.saveAt = now.Add(saveDelay) // it may become ours
 		return
 	}
 	if l.saving != nil {

@@ -3,6 +3,7 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -20,6 +21,9 @@ type StaticOptions struct {
 	Manager string
 	// Files is the limit on open files, soft and hard; 0 leaves the test's own.
 	Files int
+	Flags []string
+	// Program is a copy of the sidecar to start; empty: the one that was built.
+	Program string
 }
 
 // StartStatic starts a sidecar with a bootstrap file and without any control
@@ -31,8 +35,8 @@ func StartStatic(t testing.TB, dir string, o StaticOptions) *Sidecar {
 	if err := os.WriteFile(file, []byte(bootstrap(t, s, o)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
-	s.argv = limited(s.argv, o.Files)
+	s.argv = []string{cmp.Or(o.Program, Program("sidecar")), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
+	s.argv = limited(append(s.argv, o.Flags...), o.Files)
 	s.start(t)
 	s.AwaitReady()
 	return s
