@@ -24,6 +24,11 @@ type dataPlane interface {
 	// Drain lets what is under way end: it goes on accepting, tells downstreams to
 	// close after their response, and returns when nothing is left or ctx ends.
 	Drain(ctx context.Context, scope drainScope) error
+	// Reload reads the bootstrap again and puts into service what may change while the
+	// process runs. It says what was done, and what was not.
+	Reload() (string, error)
+	// Alive returns an error if a worker makes no progress until ctx ends.
+	Alive(ctx context.Context) error
 	// ReopenLogs opens the access logs anew, after they were rotated.
 	ReopenLogs()
 	// TapSource and SpanSource are what the agent uploads; nil for none.

@@ -41,6 +41,8 @@ func runExec(ctx context.Context, o Options, argv []string, readyTimeout time.Du
 		return err
 	}
 	s.log.Info("command started", "pid", command.Pid())
+	s.notify.ready()
+	s.watch(ctx)
 	s.supervise(ctx, command, signals)
 	code := command.ExitCode()
 	s.log.Info("command ended", "code", code)
@@ -97,6 +99,7 @@ func (s *process) supervise(ctx context.Context, command *agent.Command, signals
 	)
 	hold := func(sig os.Signal) {
 		held, drained = sig, make(chan struct{})
+		s.notify.stopping()
 		s.log.Info("draining before the command is told", "signal", sig.String(), "limit", s.o.DrainTime)
 		done := drained
 		go func() { // cancelled when the command has ended, and waited for below

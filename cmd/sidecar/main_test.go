@@ -118,6 +118,8 @@ func (s *scripted) Configured() <-chan struct{} { return s.configured }
 func (s *scripted) Failed() <-chan error        { return s.failed }
 func (s *scripted) AdminAddress() string        { return s.listener.Addr().String() }
 func (s *scripted) ReopenLogs()                 { s.event("reopen") }
+func (s *scripted) Reload() (string, error)     { s.event("reload"); return "", nil }
+func (s *scripted) Alive(context.Context) error { return nil }
 func (s *scripted) TapSource() agent.Source     { return nil }
 func (s *scripted) SpanSource() agent.Source    { return nil }
 

@@ -58,10 +58,11 @@ type plane struct {
 	names  meshNames   // of the latest snapshot
 	places places      // where those names are
 
-	lastGood *client.LastGood // nil: none is kept
-	gate     sync.Mutex       // held while the configuration is put in service, or is to stay
-	left     atomic.Bool      // a successor has taken over
-	taken    chan struct{}    // closed when this process serves, and no predecessor
+	lastGood *client.LastGood                   // nil: none is kept
+	gate     sync.Mutex                         // held while the configuration is put in service, or is to stay
+	left     atomic.Bool                        // a successor has taken over
+	taken    chan struct{}                      // closed when this process serves, and no predecessor
+	statics  atomic.Pointer[[]*decode.Resource] // clusters of a bootstrap that was read again
 
 	configured chan struct{}
 	failed     chan error
@@ -320,7 +321,7 @@ func (d *plane) dialXDS(_ context.Context, t client.Target) (*grpc.ClientConn, e
 // configured by cluster: at each call the next one, so that a dead one is left
 // with the next try.
 func (d *plane) clusterAddress(name string) (string, error) {
-	for _, r := range d.boot.Clusters {
+	for _, r := range d.staticClusters() {
 		c, ok := r.Value.(*resource.Cluster)
 		if !ok || c.Name != name || c.Static == nil {
 			continue

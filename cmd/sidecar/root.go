@@ -24,7 +24,7 @@ It listens on three addresses:
 SIGTERM and SIGINT end it in order: it deregisters, lets what is under way end,
 for at most --drain-time-s, and hands over what waits. A second one ends it at once,
 with exit code 4.
-SIGUSR1 opens the access logs anew.
+SIGHUP reads the bootstrap again. SIGUSR1 opens the access logs anew.
 SIGUSR2 starts the program on disk with the same arguments, which takes over: nothing
 is refused, cut or lost. A process started with --upgrade does the same.`
 

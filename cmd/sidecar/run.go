@@ -49,6 +49,9 @@ type process struct {
 	endingOnce sync.Once
 	succeeded  bool // a successor serves
 	epoch      int  // how many processes were before this one
+	notify     notifier
+	watching   sync.WaitGroup
+	unwatch    context.CancelFunc // nil: nobody watches
 
 	agentStop context.CancelFunc
 	agentDone sync.WaitGroup
@@ -61,13 +64,17 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 	if err != nil {
 		return nil, err
 	}
-	s := &process{o: o, log: log, quit: make(chan struct{}, 1), ending: make(chan struct{})}
+	bound, err := activated(&o)
+	if err != nil {
+		return nil, err
+	}
+	s := &process{o: o, log: log, quit: make(chan struct{}, 1), ending: make(chan struct{}), notify: notifier{log}}
 	defer func() {
 		if err != nil {
 			s.close()
 		}
 	}()
-	env := environment{Options: o, Node: o.Node(), Logger: log, LogLevel: level, Quit: s.requestQuit}
+	env := environment{Options: o, Node: o.Node(), Logger: log, LogLevel: level, Quit: s.requestQuit, Heritage: bound}
 	if env.DataDir, err = o.dataDir(); err != nil {
 		return nil, err
 	}
@@ -77,6 +84,7 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 		return nil, err
 	}
 	if link != nil {
+		_ = bound.closeRest() // the predecessor's are the same ones, or better
 		if env.Heritage, err = s.inherit(link); err != nil {
 			return nil, err
 		}
@@ -228,6 +236,10 @@ func (s *process) flush(ctx context.Context, limit time.Duration) {
 
 // close ends everything at once, in the reverse order of the start.
 func (s *process) close() {
+	if s.unwatch != nil {
+		s.unwatch()
+		s.watching.Wait()
+	}
 	s.abandonUpgrades()
 	if s.successor != nil {
 		_ = s.successor.link.Close() // the predecessor keeps what it has not given yet
@@ -249,6 +261,12 @@ func (s *process) close() {
 	}
 }
 
+// watch feeds systemd's watchdog until close.
+func (s *process) watch(ctx context.Context) {
+	ctx, s.unwatch = context.WithCancel(context.WithoutCancel(ctx))
+	s.watching.Go(func() { s.notify.watch(ctx, s.dp.Alive) })
+}
+
 // run serves until a signal, the admin port or a failure ends it.
 func run(ctx context.Context, o Options, p parts) error {
 	signals := notify()
@@ -265,12 +283,14 @@ func run(ctx context.Context, o Options, p parts) error {
 	}
 	s.upgrades = newUpgrades()
 	s.listenForSuccessor()
+	s.watch(ctx)
 	configured := s.dp.Configured()
 	for {
 		select {
 		case <-configured:
 			configured = nil
 			s.log.Info("ready", "admin", s.dp.AdminAddress())
+			s.notify.ready()
 		case err := <-s.dp.Failed():
 			if errors.Is(err, syscall.EADDRINUSE) {
 				return err // with its own exit code
@@ -291,6 +311,8 @@ func run(ctx context.Context, o Options, p parts) error {
 				s.dp.ReopenLogs()
 			case sig == syscall.SIGUSR2:
 				s.respawn()
+			case sig == syscall.SIGHUP:
+				s.reload()
 			}
 		case link := <-s.upgrades.knocks:
 			s.consider(link)
@@ -305,15 +327,17 @@ func run(ctx context.Context, o Options, p parts) error {
 // end drains; a second signal cuts it short.
 func (s *process) end(ctx context.Context, signals *signals, why string) error {
 	s.abandonUpgrades()
+	s.notify.stopping()
 	s.log.Info("draining", "reason", why, "limit", s.o.DrainTime)
-	return s.wind(ctx, signals, func(ctx context.Context) {
+	return s.wind(ctx, signals, true, func(ctx context.Context) {
 		s.drain(ctx, drainAll)
 		s.flush(ctx, flushLimit)
 	})
 }
 
-// wind runs what ends this process, and cuts it short at a second signal.
-func (s *process) wind(ctx context.Context, signals *signals, end func(context.Context)) error {
+// wind runs what ends this process, and cuts it short at the second signal. told says
+// that there was a first one, or what stands for it.
+func (s *process) wind(ctx context.Context, signals *signals, told bool, end func(context.Context)) error {
 	ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	finished := make(chan struct{})
@@ -327,7 +351,12 @@ func (s *process) wind(ctx context.Context, signals *signals, end func(context.C
 			s.log.Info("ended")
 			return nil
 		case sig := <-signals.received:
-			if signals.ends(sig) && !signals.echo(sig) {
+			switch {
+			case !signals.ends(sig) || signals.echo(sig):
+			case !told:
+				told = true
+				s.log.Info("draining already", "signal", sig.String())
+			default:
 				cancel(errSecondSignal)
 				<-finished
 				return failed("%w", errSecondSignal)

@@ -32,7 +32,8 @@ func TestASidecarRegistersWhenConfiguredAndLeavesBeforeItDrains(t *testing.T) {
 	}
 	s.signal(syscall.SIGUSR1)
 	eventually(t, "the logs were opened anew", func() bool { return s.events() == "reopen" })
-	s.signal(syscall.SIGHUP) // does nothing
+	s.signal(syscall.SIGHUP)
+	eventually(t, "the bootstrap was read again", func() bool { return s.events() == "reopen, reload" })
 	s.signal(syscall.SIGTERM)
 	eventually(t, "it drains", func() bool { return strings.HasSuffix(s.events(), "drain all") })
 	if got := cp.instances("orders"); len(got) != 0 {
@@ -40,7 +41,7 @@ func TestASidecarRegistersWhenConfiguredAndLeavesBeforeItDrains(t *testing.T) {
 	}
 	s.touch("drained")
 	s.wantExit(exitOK, "msg=ended")
-	if got := s.events(); got != "reopen, drain all, drain ended, close" {
+	if got := s.events(); got != "reopen, reload, drain all, drain ended, close" {
 		t.Errorf("got %s", got)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // signals is what the process is told from outside: SIGTERM and SIGINT end it in
 // order, SIGUSR1 reopens the access logs, SIGUSR2 starts a successor from the program
-// on disk, SIGHUP does nothing, as in Envoy. `exec` hands the others on to its command.
+// on disk, SIGHUP reads the bootstrap again. `exec` hands the others on to its command.
 type signals struct {
 	received chan os.Signal
 	watch    interrupt.Watch // of those that end
@@ -22,10 +22,7 @@ type signals struct {
 // notify takes the signals over until stop.
 func notify(more ...os.Signal) *signals {
 	s := &signals{received: make(chan os.Signal, 16)}
-	signal.Notify(s.received, append([]os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2}, more...)...)
-	if len(more) == 0 {
-		signal.Ignore(syscall.SIGHUP)
-	}
+	signal.Notify(s.received, append([]os.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGHUP}, more...)...)
 	return s
 }
 

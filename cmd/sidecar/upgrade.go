@@ -195,6 +195,7 @@ func (s *process) respawn() {
 		_ = link.Close()
 		return
 	}
+	link.SetPeer(c.Process.Pid)
 	go func() { // ends with the successor, or with this process if that is first
 		err := c.Wait()
 		s.log.Info("the successor that was started has ended", "pid", c.Process.Pid, "error", err)
@@ -258,11 +259,13 @@ func (s *process) abandonUpgrades() {
 func (s *process) retire(ctx context.Context, signals *signals, o offered) error {
 	u := s.upgrades
 	s.succeeded = true
+	s.unwatch() // the successor feeds the watchdog
+	s.notify.succeeded(o.link.Peer())
 	s.log.Info("a successor serves: draining", "pid", o.link.Peer(), "limit", s.o.ParentShutdownTime)
 	if u.socket != nil {
 		_ = u.socket.Close()
 	}
-	return s.wind(ctx, signals, func(ctx context.Context) {
+	return s.wind(ctx, signals, false, func(ctx context.Context) {
 		if s.agent != nil {
 			limited, cancel := context.WithTimeout(ctx, deregisterLimit)
 			if err := s.agent.Bequeath(limited); err != nil {

@@ -28,6 +28,9 @@ func ends(t *testing.T) (parent, successor *handover.Link) {
 	if successor, err = handover.FromFile(file); err != nil {
 		t.Fatal(err)
 	}
+	if parent.SetPeer(7); parent.Peer() != 7 {
+		t.Errorf("process %d", parent.Peer())
+	}
 	for _, l := range []*handover.Link{parent, successor} {
 		if err := l.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
 			t.Fatal(err)

@@ -49,8 +49,11 @@ func newLink(conn *net.UnixConn) (*Link, error) {
 	return &Link{conn: conn, peer: int(cred.Pid), in: make([]byte, MaxMessage+1), oob: make([]byte, syscall.CmsgSpace(4*MaxFiles))}, nil
 }
 
-// Peer is the process at the other end.
+// Peer is the process at the other end; of a Pair this process, until SetPeer.
 func (l *Link) Peer() int { return l.peer }
+
+// SetPeer says which process has the other end of a Pair: the kernel knows who made it.
+func (l *Link) SetPeer(pid int) { l.peer = pid }
 
 // Close ends the hand-over; the other end sees io.EOF.
 func (l *Link) Close() error { return l.conn.Close() }

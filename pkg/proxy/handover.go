@@ -118,3 +118,20 @@ func (p *Proxy) AdoptOffLoop(list []HandedConn) {
 		w.loop.PostOffLoop(func() { w.takeOver(l, h) })
 	}
 }
+
+// AwaitTurn waits until every worker has run what it had to do when AwaitTurn was called,
+// and returns how many have not when ctx ends: 0 where all make progress.
+func (p *Proxy) AwaitTurn(ctx context.Context) (stuck int) {
+	done := make(chan struct{}, len(p.workers))
+	for _, w := range p.workers {
+		w.loop.PostOffLoop(func() { done <- struct{}{} })
+	}
+	for left := len(p.workers); left > 0; left-- {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			return left
+		}
+	}
+	return 0
+}

@@ -266,6 +266,9 @@ func TestSIGUSR2StartsTheProgramOnDisk(t *testing.T) {
 		t.Errorf("it ended with %d", code)
 	}
 	pid := s.PIDInLog("a successor serves: draining")
+	if pid == s.PID() {
+		t.Fatalf("its successor is itself, process %d", pid)
+	}
 	t.Cleanup(func() {
 		_ = syscall.Kill(pid, syscall.SIGTERM)
 		mesh.Await(t, 20*time.Second, "the successor's end", func() error {

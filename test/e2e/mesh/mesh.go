@@ -71,7 +71,8 @@ type Sidecar struct {
 	Inbound, Outbound, Admin string // addresses
 	Data                     string
 
-	argv []string
+	argv, env []string
+	sockets   []*os.File // descriptors 3 and up
 }
 
 // SidecarOptions say what a sidecar is beside.
@@ -104,7 +105,7 @@ func StartSidecar(t testing.TB, dir string, o SidecarOptions) *Sidecar {
 
 func (s *Sidecar) start(t testing.TB) {
 	t.Helper()
-	s.Process = Start(t, "sidecar "+s.ID, s.Data+".log", nil, s.argv...)
+	s.Process = startWith(t, "sidecar "+s.ID, s.Data+".log", s.env, s.sockets, s.argv...)
 }
 
 // Node is the node id in xDS.

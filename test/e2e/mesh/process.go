@@ -36,6 +36,12 @@ type Process struct {
 // log. Extra environment variables are given as NAME=value.
 func Start(t testing.TB, name, logFile string, env []string, argv ...string) *Process {
 	t.Helper()
+	return startWith(t, name, logFile, env, nil, argv...)
+}
+
+// startWith is Start with files that become descriptors 3 and up.
+func startWith(t testing.TB, name, logFile string, env []string, files []*os.File, argv ...string) *Process {
+	t.Helper()
 	p := &Process{Name: name, Log: logFile, t: t, done: make(chan struct{})}
 	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -46,6 +52,7 @@ func Start(t testing.TB, name, logFile string, env []string, argv ...string) *Pr
 	p.cmd.Dir = filepath.Dir(logFile)
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = f, f
+	p.cmd.ExtraFiles = files
 	if err := starter.Start(p.cmd, syscall.SIGKILL); err != nil {
 		t.Fatalf("start %s: %v", name, err)
 	}

@@ -24,6 +24,9 @@ type StaticOptions struct {
 	Flags []string
 	// Program is a copy of the sidecar to start; empty: the one that was built.
 	Program string
+	Env     []string
+	// Bind has the test bind the listeners and pass them as systemd does.
+	Bind bool
 }
 
 // StartStatic starts a sidecar with a bootstrap file and without any control
@@ -37,9 +40,34 @@ func StartStatic(t testing.TB, dir string, o StaticOptions) *Sidecar {
 	}
 	s.argv = []string{cmp.Or(o.Program, Program("sidecar")), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
 	s.argv = limited(append(s.argv, o.Flags...), o.Files)
+	s.env = o.Env
+	if o.Bind {
+		s.bind(t)
+	}
 	s.start(t)
 	s.AwaitReady()
 	return s
+}
+
+// bind binds the listener and the admin port here. LISTEN_PID is the process's own,
+// which only it knows before it becomes the sidecar.
+func (s *Sidecar) bind(t testing.TB) {
+	t.Helper()
+	for _, address := range []string{s.Inbound, s.Admin} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := l.(*net.TCPListener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = l.Close() // the file is the same socket
+		t.Cleanup(func() { _ = f.Close() })
+		s.sockets = append(s.sockets, f)
+	}
+	s.env = append(s.env, "LISTEN_FDS=2", "LISTEN_FDNAMES=in:admin")
+	s.argv = append([]string{"/bin/sh", "-c", `LISTEN_PID=$$ exec "$@"`, "sh"}, s.argv...)
 }
 
 // limited is a command line that runs with a limit on open files; 0: none.
