@@ -86,18 +86,22 @@ func (d *plane) isConfigured() bool {
 
 // drainByAdmin begins what /drain_listeners asks for.
 func (d *plane) drainByAdmin(how admin.Drain) {
+	scope := proxy.DrainAll
+	if how.InboundOnly {
+		scope = proxy.DrainInbound
+	}
 	if !how.Graceful {
-		d.proxy.StopListening(how.InboundOnly)
+		d.proxy.StopListening(scope)
 		return
 	}
 	d.done.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), d.env.Options.DrainTime)
 		defer cancel()
-		if err := d.proxy.Drain(ctx, how.InboundOnly); err != nil {
+		if err := d.proxy.Drain(ctx, scope); err != nil {
 			d.env.Logger.Warn("drained only in part", "error", err)
 		}
 		if !how.SkipExit {
-			d.proxy.StopListening(how.InboundOnly)
+			d.proxy.StopListening(scope)
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/outrigger-mesh/outrigger/pkg/agent"
+	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
 
 // dataPlane is the proxy with its xDS client and admin port, as run sees it.
@@ -23,7 +24,7 @@ type dataPlane interface {
 	AdminAddress() string
 	// Drain lets what is under way end: it goes on accepting, tells downstreams to
 	// close after their response, and returns when nothing is left or ctx ends.
-	Drain(ctx context.Context, scope drainScope) error
+	Drain(ctx context.Context, scope proxy.DrainScope) error
 	// Reload reads the bootstrap again and puts into service what may change while the
 	// process runs. It says what was done, and what was not.
 	Reload() (string, error)
@@ -37,14 +38,6 @@ type dataPlane interface {
 	// Close ends everything at once and waits for it.
 	Close() error
 }
-
-// drainScope says which listeners drain.
-type drainScope uint8
-
-const (
-	drainInbound drainScope = iota
-	drainAll
-)
 
 // environment is what a data plane is started with.
 type environment struct {

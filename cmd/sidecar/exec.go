@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/agent"
+	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
 
 // forwarded are the signals that go to the command of `exec` as they come.
@@ -46,10 +47,14 @@ func runExec(ctx context.Context, o Options, argv []string, readyTimeout time.Du
 	s.supervise(ctx, command, signals)
 	code := command.ExitCode()
 	s.log.Info("command ended", "code", code)
-	// The application has gone, and with it whatever was under way: only leave the
-	// mesh and hand over what is known.
-	s.deregister(ctx, hasteLimit, 0)
-	s.flush(ctx, hasteLimit)
+	// The application has gone, and with it whatever came for it: leave the mesh, let
+	// what it has sent arrive (connections that it has closed behind their last bytes,
+	// children of it), and hand over what is known. The code stays the application's.
+	_ = s.wind(ctx, signals, signals.ended(), func(ctx context.Context) {
+		s.deregister(ctx, hasteLimit, 0)
+		s.drainOnly(ctx, proxy.DrainOutbound, s.o.DrainTime)
+		s.flush(ctx, hasteLimit)
+	})
 	if code != exitOK {
 		return &codeError{code: code}
 	}
@@ -104,7 +109,7 @@ func (s *process) supervise(ctx context.Context, command *agent.Command, signals
 		done := drained
 		go func() { // cancelled when the command has ended, and waited for below
 			defer close(done)
-			s.drain(ctx, drainInbound)
+			s.drain(ctx, proxy.DrainInbound)
 		}()
 	}
 	send := func(sig os.Signal) {

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,8 @@ func TestTheCommandBeginsWhenTheSidecarIsReadyAndItsExitCodeIsKept(t *testing.T)
 	eventually(t, "it is registered", func() bool { return len(cp.instances("orders")) == 1 })
 	ended := time.Now()
 	s.touch("go")
+	eventually(t, "what it has sent arrives", func() bool { return s.events() == "drain outbound" })
+	s.touch("drained")
 	s.wantExit(42, "done")
 	if took := time.Since(ended); took > 5*time.Second {
 		t.Errorf("the sidecar ended %v after its command", took)
@@ -43,13 +46,14 @@ func TestTheCommandBeginsWhenTheSidecarIsReadyAndItsExitCodeIsKept(t *testing.T)
 	if len(cp.instances("orders")) != 0 {
 		t.Error("the instance is still registered")
 	}
-	if got := s.events(); got != "close" {
-		t.Errorf("got %q: with the application gone there is nothing to drain", got)
+	if got := s.events(); got != "drain outbound, drain ended, close" {
+		t.Errorf("got %q: with the application gone only what it has sent is to arrive", got)
 	}
 }
 
 func TestACommandThatSucceedsEndsWithZero(t *testing.T) {
 	s := execSidecar(t, startControlPlane(t), `exit 0`)
+	s.touch("drained")
 	s.touch("configured")
 	s.wantExit(exitOK, "msg=\"command ended\"")
 }
@@ -83,6 +87,8 @@ func TestASecondSignalReachesTheCommandAtOnce(t *testing.T) {
 	s.signal(syscall.SIGTERM)
 	eventually(t, "the inbound side drains", func() bool { return s.events() == "drain inbound" })
 	s.signal(syscall.SIGINT)
+	eventually(t, "what it has sent arrives", func() bool { return strings.HasSuffix(s.events(), "drain outbound") })
+	s.signal(syscall.SIGINT) // does not wait for that
 	s.wantExit(5, "")
 }
 
@@ -91,6 +97,7 @@ func TestOtherSignalsPassThrough(t *testing.T) {
 	s := execSidecar(t, cp, `trap 'exit 8' USR2; touch began; while :; do sleep 0.01; done`)
 	s.touch("configured")
 	eventually(t, "the command began", func() bool { return s.has("began") })
+	s.touch("drained")
 	s.signal(syscall.SIGUSR2)
 	s.wantExit(8, "")
 }
@@ -124,6 +131,38 @@ func TestADataPathThatFailsEndsTheCommandInOrder(t *testing.T) {
 	s := execSidecar(t, cp, `trap 'exit 9' TERM; touch began; while :; do sleep 0.01; done`)
 	s.touch("configured")
 	eventually(t, "the command began", func() bool { return s.has("began") })
+	s.touch("drained")
 	s.touch("fail")
 	s.wantExit(9, "told to fail")
+}
+
+// An application that is told to end together with its sidecar still calls others while
+// it does.
+func TestTheOutboundSideStaysOpenUntilTheApplicationHasGone(t *testing.T) {
+	cp := startControlPlane(t)
+	app, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer app.Close()
+	s := startSidecar(t, cp.common("--app", app.Addr().String(), "--drain-order", "inbound-first", "--settle-time", "0s")...)
+	s.touch("configured")
+	eventually(t, "it is registered", func() bool { return len(cp.instances("orders")) == 1 })
+	s.signal(syscall.SIGTERM)
+	eventually(t, "the inbound side drains", func() bool { return s.events() == "drain inbound" })
+	s.touch("drained")
+	eventually(t, "the inbound side has drained", func() bool { return s.events() == "drain inbound, drain ended" })
+	c, err := app.Accept() // somebody looks whether it is there
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	if got := s.events(); got != "drain inbound, drain ended" {
+		t.Errorf("while the application is there: %s", got)
+	}
+	_ = app.Close()
+	s.wantExit(exitOK, "applicationGone=true")
+	if got := s.events(); got != "drain inbound, drain ended, drain outbound, drain ended, close" {
+		t.Errorf("got %s", got)
+	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/agent"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/sidecarservice"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 	"github.com/outrigger-mesh/outrigger/pkg/registry"
 )
 
@@ -123,8 +124,8 @@ func (s *scripted) Alive(context.Context) error { return nil }
 func (s *scripted) TapSource() agent.Source     { return nil }
 func (s *scripted) SpanSource() agent.Source    { return nil }
 
-func (s *scripted) Drain(ctx context.Context, scope drainScope) error {
-	s.event(map[drainScope]string{drainInbound: "drain inbound", drainAll: "drain all"}[scope])
+func (s *scripted) Drain(ctx context.Context, scope proxy.DrainScope) error {
+	s.event(map[proxy.DrainScope]string{proxy.DrainInbound: "drain inbound", proxy.DrainOutbound: "drain outbound", proxy.DrainAll: "drain all"}[scope])
 	err := s.await(ctx, "drained")
 	s.event("drain ended")
 	return err

@@ -79,6 +79,9 @@ type Options struct {
 
 	DrainTime     time.Duration // --drain-time-s; negative means not given
 	DrainStrategy string        // --drain-strategy
+	DrainOrder    string        // --drain-order
+	DrainIdle     time.Duration // --drain-idle-time
+	SettleTime    time.Duration // --settle-time
 	// Upgrade takes over from the sidecar that has the data folder: --upgrade
 	Upgrade bool
 	// ParentShutdownTime is how long this process may stay once a successor serves:
@@ -283,6 +286,21 @@ func (o *Options) validateProcess(c *check) {
 	}
 	if !slices.Contains([]string{"gradual", "immediate"}, o.DrainStrategy) {
 		c.fault("drain-strategy", "%q: want gradual or immediate", o.DrainStrategy)
+	}
+	if !slices.Contains([]string{drainTogether, drainInboundFirst}, o.DrainOrder) {
+		c.fault("drain-order", "%q: want %s or %s", o.DrainOrder, drainTogether, drainInboundFirst)
+	} else if o.DrainOrder == drainInboundFirst && o.Common() && o.App == "" {
+		c.fault("drain-order", "%s needs --app: it waits until the application has gone", drainInboundFirst)
+	} else if o.DrainOrder == drainInboundFirst && !o.Common() {
+		c.fault("drain-order", "%s only with --controlplane: a bootstrap does not say where the application is", drainInboundFirst)
+	}
+	for _, f := range []struct {
+		flag string
+		d    time.Duration
+	}{{"drain-idle-time", o.DrainIdle}, {"settle-time", o.SettleTime}} {
+		if f.d < 0 || f.d > time.Hour {
+			c.fault(f.flag, "%v: want 0 to 1h", f.d)
+		}
 	}
 	if o.Concurrency > 1024 {
 		c.fault("concurrency", "%d: want at most 1024", o.Concurrency)

@@ -128,6 +128,7 @@ func TestEnvoysFlagsAreAccepted(t *testing.T) {
 		ConfigPath: file, LogLevel: "debug", BaseID: 3, DrainTime: 5 * time.Second, DrainStrategy: "immediate",
 		ParentShutdownTime: 9 * time.Second, ServiceNode: "n", ServiceCluster: "c", Zone: "z", Concurrency: 2,
 		AdminAddressPath: "a", Mode: "serve", MaxResponseBytes: 16 << 20,
+		DrainOrder: "together", DrainIdle: time.Second, SettleTime: 500 * time.Millisecond,
 	}
 	if !reflect.DeepEqual(o, want) {
 		t.Errorf("got  %+v\nwant %+v", o, want)

@@ -114,7 +114,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	d.proxy, err = proxy.New(proxy.Options{
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
-		DrainTime: env.Options.DrainTime, Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
+		DrainTime: env.Options.DrainTime, DrainIdle: env.Options.drainIdle(), Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data path: %w", err)
@@ -381,8 +381,8 @@ func (d *plane) AdminAddress() string {
 }
 
 // Drain implements dataPlane.
-func (d *plane) Drain(ctx context.Context, scope drainScope) error {
-	return errors.Join(d.proxy.Drain(ctx, scope == drainInbound), d.emptyRings(ctx))
+func (d *plane) Drain(ctx context.Context, scope proxy.DrainScope) error {
+	return errors.Join(d.proxy.Drain(ctx, scope), d.emptyRings(ctx))
 }
 
 // emptyRings waits until what the rings hold has gone to its queues, so that a flush

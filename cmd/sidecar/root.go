@@ -49,7 +49,8 @@ ends with the command's exit code.
 
 Signals are handed on to the command and to nothing else. SIGTERM and SIGINT are
 held back while the inbound side deregisters and drains, so that the command still
-answers what was sent to it; a second one goes through at once.
+answers what was sent to it; a second one goes through at once. When the command has
+ended, what it has sent to others still arrives, for at most --drain-time-s.
 
 The command's environment is that of exec: no variable for a proxy is set in it.
 For a command that calls services by name, set http_proxy to the --outbound address.`

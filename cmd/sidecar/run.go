@@ -25,10 +25,7 @@ import (
 // What each step of an orderly end may take, beside draining itself.
 const (
 	deregisterLimit = 3 * time.Second
-	// settleTime is what the news of a deregistration takes to reach the other
-	// sidecars; until then they still send here, and are served.
-	settleTime = 500 * time.Millisecond
-	flushLimit = 5 * time.Second
+	flushLimit      = 5 * time.Second
 	// The same after the command of `exec` has ended: nobody is left to serve.
 	hasteLimit = 400 * time.Millisecond
 )
@@ -212,16 +209,6 @@ func (s *process) deregister(ctx context.Context, limit, settle time.Duration) {
 	}
 }
 
-// drain takes the instance out and lets what is under way end. ctx cuts it short.
-func (s *process) drain(ctx context.Context, scope drainScope) {
-	s.deregister(ctx, deregisterLimit, settleTime)
-	limited, cancel := context.WithTimeout(ctx, s.o.DrainTime)
-	defer cancel()
-	if err := s.dp.Drain(limited, scope); err != nil {
-		s.log.Warn("drained only in part", "limit", s.o.DrainTime, "error", err)
-	}
-}
-
 // flush hands over what waits for the control plane.
 func (s *process) flush(ctx context.Context, limit time.Duration) {
 	if s.agent == nil {
@@ -330,7 +317,7 @@ func (s *process) end(ctx context.Context, signals *signals, why string) error {
 	s.notify.stopping()
 	s.log.Info("draining", "reason", why, "limit", s.o.DrainTime)
 	return s.wind(ctx, signals, true, func(ctx context.Context) {
-		s.drain(ctx, drainAll)
+		s.drainInOrder(ctx)
 		s.flush(ctx, flushLimit)
 	})
 }

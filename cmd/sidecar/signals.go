@@ -35,3 +35,6 @@ func (*signals) ends(sig os.Signal) bool { return sig == syscall.SIGTERM || sig 
 func (s *signals) echo(sig os.Signal) bool {
 	return s.ends(sig) && s.watch.See(sig, time.Now()) == interrupt.Echo
 }
+
+// ended reports whether a signal that ends has come before.
+func (s *signals) ended() bool { return s.watch.Seen() }

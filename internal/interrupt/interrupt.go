@@ -42,3 +42,6 @@ func (w *Watch) See(sig os.Signal, now time.Time) Meaning {
 	}
 	return Second
 }
+
+// Seen reports whether there was a signal.
+func (w *Watch) Seen() bool { return w.first != nil }

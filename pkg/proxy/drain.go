@@ -13,17 +13,31 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
-// defaultDrainIdle is how long a connection without a request may stay once draining
-// has begun: a client that has just decided to use it shall find it open.
-const defaultDrainIdle = time.Second
+// newcomerIdle is the least that a connection has for its first request in a drain,
+// however soon those without one are closed that were there when it began.
+const newcomerIdle = time.Second
+
+// DrainScope says which listeners a drain is about.
+type DrainScope uint8
+
+// The scopes.
+const (
+	DrainAll DrainScope = iota
+	DrainInbound
+	DrainOutbound // all but inbound ones
+)
+
+func (s DrainScope) has(l *listener) bool {
+	return s == DrainAll || (s == DrainInbound) == (l.config.Load().res.Direction == resource.Inbound)
+}
 
 // Drain lets connections end: responses carry "connection: close", connections
-// without a request are closed after a second, new ones are still accepted and
-// served. It returns when no connection is left on the listeners that it is
-// about, after they stopped accepting, or with an error when ctx ends before.
-// With inboundOnly it is about inbound listeners alone.
-func (p *Proxy) Drain(ctx context.Context, inboundOnly bool) error {
-	list := p.startDrain(inboundOnly)
+// without a request are closed after Options.DrainIdle, new ones are still accepted
+// and served. It returns when no connection is left on the listeners that it is
+// about, after they stopped accepting, or with an error when ctx ends before. A drain
+// of one scope may follow that of another.
+func (p *Proxy) Drain(ctx context.Context, scope DrainScope) error {
+	list := p.startDrain(scope)
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	quiet := 0
@@ -49,8 +63,8 @@ func (p *Proxy) Drain(ctx context.Context, inboundOnly bool) error {
 }
 
 // startDrain tells the connections of the listeners that it is about to go.
-func (p *Proxy) startDrain(inboundOnly bool) []*listener {
-	list := p.scope(inboundOnly)
+func (p *Proxy) startDrain(scope DrainScope) []*listener {
+	list := p.scope(scope)
 	for _, l := range list {
 		l.drains.Store(true)
 	}
@@ -69,11 +83,11 @@ func activeOn(list []*listener) (n int64) {
 }
 
 // scope lists the listeners that a drain is about.
-func (p *Proxy) scope(inboundOnly bool) (list []*listener) {
+func (p *Proxy) scope(scope DrainScope) (list []*listener) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, l := range p.listeners {
-		if !inboundOnly || l.config.Load().res.Direction == resource.Inbound {
+		if scope.has(l) {
 			list = append(list, l)
 		}
 	}
@@ -82,8 +96,8 @@ func (p *Proxy) scope(inboundOnly bool) (list []*listener) {
 
 // StopListening stops accepting at once; connections that are open go on, each
 // until its next response.
-func (p *Proxy) StopListening(inboundOnly bool) {
-	for _, l := range p.scope(inboundOnly) {
+func (p *Proxy) StopListening(scope DrainScope) {
+	for _, l := range p.scope(scope) {
 		l.drains.Store(true)
 		p.detach(l)
 	}
@@ -174,7 +188,7 @@ func (w *worker) endChain(ch *chain) {
 func (w *worker) leaveAt(l *listener, ch *chain) int64 {
 	switch {
 	case l.drains.Load():
-		return w.loop.Now() + w.proxy.drainIdle.Load()
+		return w.loop.Now() + max(w.proxy.drainIdle.Load(), int64(newcomerIdle))
 	case ch.removed.Load():
 		return w.loop.Now() + int64(w.proxy.options.DrainTime)
 	}

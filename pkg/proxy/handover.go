@@ -44,7 +44,7 @@ func (p *Proxy) StartAccepting() {
 func (p *Proxy) HandOver(ctx context.Context, has func(listener string) bool, give func([]HandedConn) (int, error)) error {
 	p.sockets.Disown()
 	p.drainIdle.Store(int64(p.options.DrainTime))
-	list := p.startDrain(false)
+	list := p.startDrain(DrainAll)
 	for _, l := range list {
 		p.detach(l)
 	}

@@ -234,3 +234,47 @@ func TestAddressesThatWereToldGoOverWithTheConnection(t *testing.T) {
 		t.Errorf("from %q, before %q", again, first)
 	}
 }
+
+// A drain of one side leaves the other open, and connections without a request stay as
+// long as they may.
+func TestEachSideDrainsByItselfAndInItsOwnTime(t *testing.T) {
+	b := backend(t, func(w http.ResponseWriter, q *http.Request) { _, _ = io.WriteString(w, q.URL.Path) })
+	outbound := freeAddr(t)
+	r := newRigOf(t, Options{Workers: 1, DrainTime: 20 * time.Second, DrainIdle: time.Hour}, func(s *resource.Snapshot) {
+		withCluster(s, "c", b)
+		s.Listeners["l"].Direction = resource.Inbound
+		l := *s.Listeners["l"]
+		ap := netip.MustParseAddrPort(outbound)
+		l.Name, l.Direction, l.Addresses = "out", resource.Outbound, []resource.Address{{Host: ap.Addr().String(), Port: ap.Port()}}
+		s.Listeners["out"] = &l
+	})
+	in, out := dialPerson(t, r.addr), dialPerson(t, outbound)
+	for _, p := range []*person{in, out} {
+		p.send(getHello)
+		p.answer()
+	}
+	drained := make(chan error, 1)
+	go func() { drained <- r.p.Drain(t.Context(), DrainInbound) }()
+	for !r.p.Draining() {
+		time.Sleep(time.Millisecond)
+	}
+	in.send(getHello) // it idled, and was not closed
+	if _, closes := in.answer(); !closes {
+		t.Error("the inbound connection was not told to close")
+	}
+	if err := <-drained; err != nil {
+		t.Fatal(err)
+	}
+	out.send(getHello)
+	if _, closes := out.answer(); closes {
+		t.Error("the outbound connection was told to close")
+	}
+	go func() { drained <- r.p.Drain(t.Context(), DrainOutbound) }()
+	for closes := false; !closes; {
+		out.send(getHello)
+		_, closes = out.answer()
+	}
+	if err := <-drained; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -53,6 +53,10 @@ type Options struct {
 	// DrainTime is how long connections of removed listeners and filter chains may go
 	// on, with whatever is under way on them. Default 10 s.
 	DrainTime time.Duration
+	// DrainIdle is how long a connection without a request may stay once draining has
+	// begun: a client that has just decided to use it shall find it open. Default 1 s;
+	// negative: none.
+	DrainIdle time.Duration
 	// HoldAccepting leaves connections in the backlogs until StartAccepting: a
 	// predecessor still takes them.
 	HoldAccepting bool
@@ -139,6 +143,9 @@ func New(o Options) (*Proxy, error) {
 	if o.DrainTime == 0 {
 		o.DrainTime = 10 * time.Second
 	}
+	if o.DrainIdle == 0 {
+		o.DrainIdle = time.Second
+	}
 	p := &Proxy{
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
 		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
@@ -148,7 +155,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p.hostname, _ = os.Hostname()
 	p.holding = o.HoldAccepting
-	p.drainIdle.Store(int64(defaultDrainIdle))
+	p.drainIdle.Store(int64(max(o.DrainIdle, 0)))
 	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
 	p.clusters.Store(new([]*cluster))
 	for i := range o.Workers {
