@@ -20,7 +20,8 @@ type smallView struct {
 
 // buildView makes the view of the hosts, which are sorted by priority, by their
 // present health. Tables of prev are reused where hosts and weights are the same.
-func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment) *View {
+// now is 0 where nobody has read the clock: slow start goes by the time before.
+func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, now int64) *View {
 	s := new(smallView)
 	v := &s.View
 	v.hosts, v.cfg, v.assignment = hosts, cfg, a
@@ -33,6 +34,7 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 	for i, h := range hosts {
 		states[i] = h.health()
 	}
+	v.ramp = newRamp(prev, v, states, now)
 	v.priorities = listPriorities(v.priorities, hosts, states)
 	for i := range v.priorities {
 		v.healthy += int32(v.priorities[i].Healthy)
@@ -104,7 +106,7 @@ func (b *builder) addHosts(p *Priority, take func(healthState) bool, percent int
 	groups := b.localities(p, take)
 	if !b.v.cfg.LB.LocalityWeighted || !byLocality || groups == nil {
 		hosts := b.filter(p.lo, p.hi, take)
-		b.add(p, Set{Hosts: hosts, weights: weightsOf(hosts)}, nil, percent)
+		b.add(p, Set{Hosts: hosts, weights: b.weightsOf(hosts)}, nil, percent)
 		return
 	}
 	if b.table != nil {
@@ -118,7 +120,7 @@ func (b *builder) addHosts(p *Priority, take func(healthState) bool, percent int
 	part := 0.0
 	for _, g := range groups {
 		part += g.weight
-		b.add(p, Set{Hosts: g.hosts, weights: weightsOf(g.hosts)}, nil, 0)
+		b.add(p, Set{Hosts: g.hosts, weights: b.weightsOf(g.hosts)}, nil, 0)
 		share := (float64(from) + float64(percent)*part/total) / 100
 		b.v.choices[len(b.v.choices)-1].upTo = upTo(share)
 	}
@@ -152,7 +154,7 @@ func (b *builder) add(p *Priority, s Set, shares []float64, percent int) {
 		if shares == nil {
 			shares = make([]float64, len(s.Hosts))
 			for i := range shares {
-				shares[i] = float64(s.weight(i))
+				shares[i] = s.weight(i)
 			}
 		}
 		if old := b.sameSet(&s); old != nil && !b.v.cfg.LB.LocalityWeighted {
@@ -212,13 +214,19 @@ func (b *builder) filter(lo, hi uint32, take func(healthState) bool) []*Host {
 }
 
 // weightsOf lists the hosts' weights, or nil when they are equal.
-func weightsOf(hosts []*Host) []uint32 {
+func (b *builder) weightsOf(hosts []*Host) []float64 {
+	if w := b.ramped(hosts); w != nil {
+		if len(w) == 0 || !differ(w) {
+			return nil
+		}
+		return w
+	}
 	if len(hosts) == 0 || !slices.ContainsFunc(hosts, func(h *Host) bool { return h.Weight() != hosts[0].Weight() }) {
 		return nil
 	}
-	w := make([]uint32, len(hosts))
+	w := make([]float64, len(hosts))
 	for i, h := range hosts {
-		w[i] = h.Weight()
+		w[i] = float64(h.Weight())
 	}
 	return w
 }

@@ -37,7 +37,7 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 	prev := c.view.Load()
 	hosts := carryHosts(prev, a)
 	for {
-		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a)) {
+		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, 0)) {
 			break
 		}
 		prev = c.view.Load()
@@ -52,7 +52,22 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 func (c *Cluster) HealthChanged() {
 	for {
 		prev := c.view.Load()
-		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment)) {
+		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, 0)) {
+			return
+		}
+	}
+}
+
+// Tick lets time pass for the weights that depend on it: of hosts in slow start.
+// now is monotonic, in nanoseconds and positive. Any goroutine but a loop may call
+// it, several times a second; it costs next to nothing where there is nothing to do.
+func (c *Cluster) Tick(now int64) {
+	for {
+		prev := c.view.Load()
+		if prev == nil || !prev.ramp.due(now) {
+			return
+		}
+		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, now)) {
 			return
 		}
 	}

@@ -24,8 +24,11 @@ const arity = 4
 // and the deadlines of a heap span less than half of the range of a uint64.
 const stepOfOne = 1 << 40
 
-// maxStep bounds steps that are inflated by requests in flight.
+// maxStep bounds steps that are inflated by requests in flight or by slow start.
 const maxStep = 1 << 62
+
+// stepOf is the step of a host of that weight.
+func stepOf(weight float64) uint64 { return uint64(min(max(stepOfOne/weight, 1), maxStep)) }
 
 // reset schedules n hosts anew, each after an exponentially distributed part of
 // its steps: whose turn is first is then by weight exactly, so that shares hold

@@ -10,13 +10,14 @@ import (
 
 const defaultChoiceCount = 2
 
-// leastRequest takes the least busy of a few random hosts. With different weights
+// leastRequest takes the least busy of a few random hosts, or of all. With different weights
 // it schedules by weight/(active+1)^bias instead, as Envoy does: a random sample
 // would rarely contain the heavy hosts.
 type leastRequest struct {
 	cursors []leastCursor // by set
 	rng     uint64
 	choices int
+	scan    bool // all hosts, however many choices
 	bias    float64
 	powers  []float64 // of small active counts; nil for the biases 0 and 1
 }
@@ -27,7 +28,7 @@ type leastCursor struct {
 }
 
 func newLeastRequest(cfg *resource.LoadBalancing, seed uint64) Picker {
-	p := &leastRequest{rng: seed, choices: cfg.ChoiceCount, bias: max(cfg.ActiveRequestBias, 0)}
+	p := &leastRequest{rng: seed, choices: cfg.ChoiceCount, scan: cfg.FullScan, bias: max(cfg.ActiveRequestBias, 0)}
 	if p.choices < 1 {
 		p.choices = defaultChoiceCount
 	}
@@ -49,6 +50,9 @@ func (p *leastRequest) next(s *Set, number int, r *Request, attempt int) int {
 	}
 	n := len(s.Hosts)
 	x := mix(r.Random + uint64(attempt))
+	if p.scan {
+		return leastOfAll(s.Hosts, x)
+	}
 	if p.choices == 2 && n >= 2 {
 		i := below(uint32(x), n)
 		j := below(uint32(x>>32), n-1)
@@ -83,15 +87,41 @@ func (p *leastRequest) nextOfMany(s *Set, x uint64) int {
 	return best
 }
 
+// leastOfAll takes any of the least busy hosts with equal probability: each one
+// that ties with the best so far, as the k-th, takes its place in one of k cases.
+func leastOfAll(hosts []*Host, x uint64) int {
+	best, least, tied := 0, hosts[0].Active.Load(), 1
+	for i, h := range hosts[1:] {
+		switch a := h.Active.Load(); {
+		case a < least:
+			best, least, tied = i+1, a, 1
+		case a == least:
+			tied++
+			x += 0x9e3779b97f4a7c15
+			if below(uint32(mix(x)>>32), tied) == 0 {
+				best = i + 1
+			}
+		}
+	}
+	return best
+}
+
 func (p *leastRequest) nextByWeight(s *Set, number int) int {
 	for len(p.cursors) <= number {
 		p.cursors = append(p.cursors, leastCursor{})
 	}
 	c := &p.cursors[number]
-	if c.set != s {
+	if old := c.set; old != s {
 		c.set = s
+		if s.continues(old) {
+			return p.turn(c, s)
+		}
 		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return p.step(s, i) })
 	}
+	return p.turn(c, s)
+}
+
+func (p *leastRequest) turn(c *leastCursor, s *Set) int {
 	i := c.edf.top()
 	c.edf.advance(p.step(s, i))
 	return i
@@ -110,7 +140,7 @@ func (p *leastRequest) step(s *Set, i int) uint64 {
 	default:
 		factor = math.Pow(float64(active+1), p.bias)
 	}
-	return uint64(min(max(stepOfOne*factor/float64(s.weights[i]), 1), maxStep))
+	return uint64(min(max(stepOfOne*factor/s.weights[i], 1), maxStep))
 }
 
 var _ chooser = (*leastRequest)(nil)

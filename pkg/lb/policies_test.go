@@ -4,6 +4,7 @@ package lb_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/lb/lbtest"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -16,6 +17,13 @@ func TestRoundRobinConforms(t *testing.T) {
 func TestLeastRequestConforms(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ChoiceCount: 2, ActiveRequestBias: 1}, lbtest.Traits{})
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ChoiceCount: 3, ActiveRequestBias: .5}, lbtest.Traits{})
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ActiveRequestBias: 1, FullScan: true}, lbtest.Traits{})
+}
+
+func TestSlowStartConforms(t *testing.T) {
+	slow := resource.SlowStart{Window: time.Minute, Aggression: 1, MinWeightPercent: 10}
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.RoundRobin, SlowStart: slow}, lbtest.Traits{})
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.LeastRequest, ActiveRequestBias: 1, SlowStart: slow}, lbtest.Traits{})
 }
 
 func TestRandomConforms(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -31,6 +32,7 @@ func randomAssignment(rng *rand.Rand) *resource.Assignment {
 func randomBalancing(rng *rand.Rand) resource.LoadBalancing {
 	return resource.LoadBalancing{
 		Policy: Policies()[rng.IntN(len(policies))], ChoiceCount: rng.IntN(4), ActiveRequestBias: float64(rng.IntN(3)),
+		FullScan: rng.IntN(4) == 0, SlowStart: resource.SlowStart{Window: time.Duration(rng.IntN(3)) * time.Second, Aggression: 1, MinWeightPercent: 10},
 		MinRingSize: rng.IntN(50), MaxRingSize: 10 + rng.IntN(100), TableSize: 251,
 		HasPanic: rng.IntN(2) == 0, PanicThreshold: float64(rng.IntN(120)),
 		FailOnPanic: rng.IntN(4) == 0, LocalityWeighted: rng.IntN(2) == 0,
@@ -50,6 +52,7 @@ func TestPicksOfAnyClusterObeyHealth(t *testing.T) {
 				h.SetEjected(rng.IntN(3) == 0)
 			}
 			c.HealthChanged()
+			c.Tick(int64(rng.IntN(5)+1) * int64(time.Second))
 			checkPicks(t, seed, rng, c.View(), p)
 			cfg := *c.View().cfg
 			if rng.IntN(2) == 0 { // the picker stays, as a loop's may for a moment

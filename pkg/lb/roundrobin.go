@@ -41,16 +41,20 @@ func (p *roundRobin) next(s *Set, number int, _ *Request, _ int) int {
 		return int(c.last)
 	}
 	i := c.edf.top()
-	c.edf.advance(stepOfOne / uint64(s.weights[i]))
+	c.edf.advance(stepOf(s.weights[i]))
 	return i
 }
 
 // adopt goes on at the same place in another list.
 func (p *roundRobin) adopt(c *roundCursor, s *Set) {
+	old := c.set
 	c.set = s
+	if s.continues(old) {
+		return
+	}
 	c.last %= uint32(len(s.Hosts))
 	if s.weights != nil {
-		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return stepOfOne / uint64(s.weights[i]) })
+		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return stepOf(s.weights[i]) })
 	}
 }
 

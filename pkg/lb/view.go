@@ -17,7 +17,8 @@ type View struct {
 	choices    []choice // ascending; the last covers the rest
 	healthy    int32
 	degraded   int32
-	keyed      bool // some host is hashed by its metadata
+	keyed      bool  // some host is hashed by its metadata
+	ramp       *ramp // of clusters with slow start
 
 	cfg        *resource.Cluster
 	assignment *resource.Assignment
@@ -41,13 +42,13 @@ func (p *Priority) Total() int { return int(p.hi - p.lo) }
 // of a priority, or of one of its localities.
 type Set struct {
 	Hosts   []*Host
-	weights []uint32 // nil when all are equal
-	table   table    // of policies that have one
-	lo, hi  uint32   // the priority's hosts in View.hosts
+	weights []float64 // effective; nil when all are equal
+	table   table     // of policies that have one
+	lo, hi  uint32    // the priority's hosts in View.hosts
 }
 
 // weight is host i's.
-func (s *Set) weight(i int) uint32 {
+func (s *Set) weight(i int) float64 {
 	if s.weights == nil {
 		return 1
 	}

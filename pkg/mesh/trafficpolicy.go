@@ -35,9 +35,9 @@ const (
 
 // LoadBalancer picks instances.
 type LoadBalancer struct {
-	Policy    string       `json:"policy,omitempty" rule:"enum=round_robin|least_request|random|ring_hash|maglev" doc:"least_request when empty."`
-	HashOn    *HashOn      `json:"hashOn,omitempty" doc:"What ring_hash and maglev hash; exactly one field."`
-	SlowStart *Unsupported `json:"slowStart,omitempty"`
+	Policy    string    `json:"policy,omitempty" rule:"enum=round_robin|least_request|random|ring_hash|maglev" doc:"least_request when empty."`
+	HashOn    *HashOn   `json:"hashOn,omitempty" doc:"What ring_hash and maglev hash; exactly one field."`
+	SlowStart *Duration `json:"slowStart,omitempty" rule:"mindur=1s,maxdur=1h" doc:"How long an instance that has just become healthy gets less than its share, growing from 10 %; of round_robin and least_request, not at all when empty."`
 }
 
 // HashOn is what a request is hashed on: exactly one field is set.
@@ -152,6 +152,9 @@ func (p *TrafficPolicy) check(f *faults) {
 
 func (lb *LoadBalancer) check(f *faults, path string) {
 	hashes := lb.Policy == PolicyRingHash || lb.Policy == PolicyMaglev
+	if lb.SlowStart != nil && lb.Policy != "" && lb.Policy != PolicyRoundRobin && lb.Policy != PolicyLeastRequest {
+		f.add(path+".slowStart", "only round_robin and least_request start slowly, the policy is %s", lb.Policy)
+	}
 	h := lb.HashOn
 	if h == nil {
 		if hashes {

@@ -111,7 +111,11 @@ const quietAfter = int64(10 * time.Minute)
 func (p *Proxy) tick(now int64) {
 	for _, c := range *p.clusters.Load() {
 		s := c.spec.Load()
-		if s == nil || c.lastUse.Load() == 0 || now-c.lastUse.Load() > quietAfter {
+		if s == nil {
+			continue
+		}
+		s.lb.Tick(now)
+		if c.lastUse.Load() == 0 || now-c.lastUse.Load() > quietAfter {
 			continue
 		}
 		if s.circuit != nil {

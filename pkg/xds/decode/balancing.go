@@ -65,6 +65,12 @@ func (j *job) legacyPolicy(m *clusterv3.Cluster, lb *resource.LoadBalancing, p *
 	if o := m.GetLeastRequestLbConfig(); o != nil {
 		at := p.field("least_request_lb_config")
 		j.leastRequest(lb, o.GetChoiceCount(), o.GetActiveRequestBias(), at)
+		if s := o.GetSlowStartConfig(); s != nil && lb.Policy == resource.LeastRequest {
+			lb.SlowStart = j.slowStart(s, at.field("slow_start_config"))
+		}
+	}
+	if s := m.GetRoundRobinLbConfig().GetSlowStartConfig(); s != nil && lb.Policy == resource.RoundRobin {
+		lb.SlowStart = j.slowStart(s, p.field("round_robin_lb_config").field("slow_start_config"))
 	}
 	if o := m.GetRingHashLbConfig(); o != nil {
 		if v := o.GetMinimumRingSize(); v != nil {
@@ -124,13 +130,25 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		var m robinv3.RoundRobin
 		j.unpack(a, &m, p)
 		lb.Policy = resource.RoundRobin
+		if s := m.GetSlowStartConfig(); s != nil {
+			lb.SlowStart = j.slowStart(s, p.field("slow_start_config"))
+		}
 		j.localityLB(m.GetLocalityLbConfig(), lb)
 	case lbPrefix + "least_request.v3.LeastRequest":
 		var m leastv3.LeastRequest
 		j.unpack(a, &m, p)
 		lb.Policy = resource.LeastRequest
 		j.leastRequest(lb, m.GetChoiceCount(), m.GetActiveRequestBias(), p)
-		j.only(m.GetSelectionMethod() != leastv3.LeastRequest_N_CHOICES, p.field("selection_method"), "unsupported FULL_SCAN")
+		switch m.GetSelectionMethod() {
+		case leastv3.LeastRequest_N_CHOICES:
+		case leastv3.LeastRequest_FULL_SCAN:
+			lb.FullScan = true
+		default:
+			j.fail(p.field("selection_method"), "unsupported %s", m.GetSelectionMethod())
+		}
+		if s := m.GetSlowStartConfig(); s != nil {
+			lb.SlowStart = j.slowStart(s, p.field("slow_start_config"))
+		}
 		j.localityLB(m.GetLocalityLbConfig(), lb)
 	case lbPrefix + "random.v3.Random":
 		var m randomv3.Random

@@ -180,6 +180,20 @@ func balance(c *clusterv3.Cluster, lb *mesh.LoadBalancer, f Flavor) {
 			c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
 		}
 	}
+	if lb != nil && lb.SlowStart != nil && f != GRPC {
+		slowStart(c, lb.SlowStart.Std())
+	}
+}
+
+// slowStart lets new instances begin with a tenth of their share.
+func slowStart(c *clusterv3.Cluster, window time.Duration) {
+	s := &clusterv3.Cluster_SlowStartConfig{SlowStartWindow: seconds(window), MinWeightPercent: &typev3.Percent{Value: 10}}
+	switch c.LbPolicy {
+	case clusterv3.Cluster_ROUND_ROBIN:
+		c.LbConfig = &clusterv3.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &clusterv3.Cluster_RoundRobinLbConfig{SlowStartConfig: s}}
+	case clusterv3.Cluster_LEAST_REQUEST:
+		c.LbConfig = &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{SlowStartConfig: s}}
+	}
 }
 
 // resilience are the settings that Envoy has no field for: the circuit

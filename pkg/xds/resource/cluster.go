@@ -80,8 +80,10 @@ const (
 type LoadBalancing struct {
 	Policy LBPolicy
 
-	ChoiceCount       int     // least_request, default 2
-	ActiveRequestBias float64 // least_request, default 1
+	ChoiceCount       int       // least_request, default 2
+	ActiveRequestBias float64   // least_request, default 1
+	FullScan          bool      // least_request: the least of all, not of ChoiceCount
+	SlowStart         SlowStart // of round_robin and least_request
 
 	MinRingSize int    // ring_hash, default 1 024
 	MaxRingSize int    // ring_hash, default 8 388 608

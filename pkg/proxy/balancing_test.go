@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// balanceRig counts requests by endpoint.
+type balanceRig struct {
+	*simRig
+	count map[string]int
+}
+
+// newBalanceRig serves cluster c from the endpoints by answer.
+func newBalanceRig(t *testing.T, lb resource.LoadBalancing, answer func(endpoint string) (response string, after time.Duration), addrs ...string) *balanceRig {
+	t.Helper()
+	r := &balanceRig{count: map[string]int{}}
+	r.simRig = newSim(t, 1, sim.Link{Latency: 10 * time.Microsecond}, func(s *resource.Snapshot) {
+		withCluster(s, "c", addrs...).LB = lb
+	})
+	for _, a := range addrs {
+		r.serveEndpoint(a, answer)
+	}
+	return r
+}
+
+func (r *balanceRig) serveEndpoint(addr string, answer func(string) (string, time.Duration)) {
+	r.serve(addr, func(p *sim.Peer, _ string) {
+		r.count[addr]++
+		text, after := answer(addr)
+		if after == 0 {
+			p.Write([]byte(text))
+			return
+		}
+		r.world.At(after, func() { p.Write([]byte(text)) })
+	})
+}
+
+const plainOK = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+func answerOK(string) (string, time.Duration) { return plainOK, 0 }
+
+// ask sends n requests one after the other and counts them anew.
+func (r *balanceRig) ask(n int) map[string]int {
+	r.t.Helper()
+	clear(r.count)
+	conn := r.dial()
+	defer conn.Close()
+	for range n {
+		conn.Received = conn.Received[:0]
+		conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
+		r.until("the answer", time.Minute, func() bool { return bytes.HasSuffix(conn.Received, []byte("ok")) })
+	}
+	return r.count
+}
+
+func (r *balanceRig) pass(d time.Duration) {
+	r.t.Helper()
+	if err := r.world.Run(d); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestAnEndpointThatJoinsStartsSlowly(t *testing.T) {
+	old := []string{"10.0.0.9:80", "10.0.0.10:80"}
+	const joined = "10.0.0.11:80"
+	r := newBalanceRig(t, resource.LoadBalancing{
+		Policy: resource.RoundRobin, SlowStart: resource.SlowStart{Window: time.Hour, Aggression: 1, MinWeightPercent: 10},
+	}, answerOK, old...)
+	r.serveEndpoint(joined, answerOK)
+	r.pass(time.Hour + time.Second)
+	r.snap.Assignments["c"] = assignment("c", append(old, joined)...)
+	r.apply()
+	for _, c := range []struct {
+		after time.Duration
+		share float64
+	}{{0, .1 / 2.1}, {30 * time.Minute, .5 / 2.5}, {30*time.Minute + time.Second, 1. / 3}} {
+		r.pass(c.after)
+		r.ask(20) // its turns of before
+		if got, want := float64(r.ask(300)[joined])/300, c.share; got < want-.02 || got > want+.02 {
+			t.Errorf("%v later the new endpoint got %.3f of the requests, want %.3f", c.after, got, want)
+		}
+	}
+}

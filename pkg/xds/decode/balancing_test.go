@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package decode_test
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// typed is a cluster with a typed policy of Envoy's own.
+func typed(name, message, settings string) string {
+	return `{name: a, ` + eds + `, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {"@type": type.googleapis.com/envoy.extensions.load_balancing_policies.` +
+		name + `.v3.` + message + settings + `}}}]}}`
+}
+
+func TestBalancingIsRead(t *testing.T) {
+	slow := resource.SlowStart{Window: 30 * time.Second, Aggression: 2, MinWeightPercent: 5}
+	const slowText = `slow_start_config: {slow_start_window: 30s, aggression: {default_value: 2}, min_weight_percent: {value: 5}}`
+	usual := resource.LoadBalancing{
+		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1, RingHash: "xx_hash",
+		MinRingSize: 1024, MaxRingSize: 8 << 20, TableSize: 65537, PanicThreshold: 50,
+	}
+	for _, c := range []struct {
+		name string
+		in   string
+		want func(*resource.LoadBalancing)
+	}{
+		{"nothing", `{name: a, ` + eds + `}`, func(*resource.LoadBalancing) {}},
+		{"slow start of round robin", `{name: a, ` + eds + `, round_robin_lb_config: {` + slowText + `}}`,
+			func(l *resource.LoadBalancing) { l.SlowStart = slow }},
+		{"slow start with Envoy's defaults", `{name: a, ` + eds + `, round_robin_lb_config: {slow_start_config: {slow_start_window: 1.0009s}}}`,
+			func(l *resource.LoadBalancing) {
+				l.SlowStart = resource.SlowStart{Window: time.Second, Aggression: 1, MinWeightPercent: 10}
+			}},
+		{"slow start of least request", `{name: a, ` + eds + `, lb_policy: LEAST_REQUEST, least_request_lb_config: {choice_count: 3, ` + slowText + `}}`,
+			func(l *resource.LoadBalancing) {
+				l.Policy, l.ChoiceCount, l.SlowStart = resource.LeastRequest, 3, slow
+			}},
+		{"slow start of the typed round robin", typed("round_robin", "RoundRobin", `, `+slowText),
+			func(l *resource.LoadBalancing) { l.SlowStart = slow }},
+		{"slow start of the typed least request", typed("least_request", "LeastRequest", `, selection_method: FULL_SCAN, `+slowText),
+			func(l *resource.LoadBalancing) {
+				l.Policy, l.FullScan, l.SlowStart = resource.LeastRequest, true, slow
+			}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			want := usual
+			c.want(&want)
+			if got := must[resource.Cluster](t, decode.Cluster, c.in).LB; got != want {
+				t.Errorf("got  %+v\nwant %+v", got, want)
+			}
+		})
+	}
+}
+
+func TestBadBalancingIsRefusedByFieldPath(t *testing.T) {
+	for _, c := range []struct{ name, in, want string }{
+		{"a negative window", `{name: a, ` + eds + `, round_robin_lb_config: {slow_start_config: {slow_start_window: -1s}}}`,
+			`round_robin_lb_config.slow_start_config.slow_start_window: must be between`},
+		{"no aggression", typed("round_robin", "RoundRobin", `, slow_start_config: {slow_start_window: 1s, aggression: {default_value: 0}}`),
+			`slow_start_config.aggression.default_value: must be above 0 and at most 100`},
+		{"aggression at run time", typed("round_robin", "RoundRobin", `, slow_start_config: {slow_start_window: 1s, aggression: {default_value: 1, runtime_key: k}}`),
+			`slow_start_config.aggression.runtime_key: not supported`},
+		{"more than all", typed("least_request", "LeastRequest", `, slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}`),
+			`slow_start_config.min_weight_percent.value: value must be inside range [0, 100]`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, err := from(t, decode.Cluster, c.in)
+			if err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want one with %q", err, c.want)
+			}
+		})
+	}
+}
