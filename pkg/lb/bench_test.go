@@ -36,6 +36,9 @@ func benched() map[string]resource.LoadBalancing {
 	cfgs["round_robin,slow_start"] = resource.LoadBalancing{Policy: resource.RoundRobin, SlowStart: slow}
 	cfgs["least_request,slow_start"] = resource.LoadBalancing{Policy: resource.LeastRequest, ActiveRequestBias: 1, SlowStart: slow}
 	cfgs["least_request,full_scan"] = resource.LoadBalancing{Policy: resource.LeastRequest, ActiveRequestBias: 1, FullScan: true}
+	for _, name := range []resource.LBPolicy{resource.RingHash, resource.Maglev} {
+		cfgs[string(name)+",bounded"] = resource.LoadBalancing{Policy: name, HashBalanceFactor: 150}
+	}
 	return cfgs
 }
 

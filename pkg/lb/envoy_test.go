@@ -27,21 +27,22 @@ type envoyCase struct {
 	config  map[string]any // Envoy's
 	ours    resource.LoadBalancing
 	weights []uint32
+	common  map[string]any // common_lb_config
 }
 
 var equalWeights, otherWeights = []uint32{1, 1, 1, 1, 1, 1, 1}, []uint32{1, 2, 3, 5, 8, 1, 13}
 
 var envoyCases = []envoyCase{
-	{"ring", "RING_HASH", nil, resource.LoadBalancing{Policy: resource.RingHash}, equalWeights},
+	{"ring", "RING_HASH", nil, resource.LoadBalancing{Policy: resource.RingHash}, equalWeights, nil},
 	{"ring-weighted", "RING_HASH", map[string]any{"minimum_ring_size": 300},
-		resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 300}, otherWeights},
+		resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 300}, otherWeights, nil},
 	{"ring-cut", "RING_HASH", map[string]any{"minimum_ring_size": 20, "maximum_ring_size": 100},
-		resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 20, MaxRingSize: 100}, otherWeights},
+		resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 20, MaxRingSize: 100}, otherWeights, nil},
 	{"murmur", "RING_HASH", map[string]any{"hash_function": "MURMUR_HASH_2"},
-		resource.LoadBalancing{Policy: resource.RingHash, RingHash: "murmur_hash_2"}, equalWeights},
-	{"maglev", "MAGLEV", nil, resource.LoadBalancing{Policy: resource.Maglev}, equalWeights},
+		resource.LoadBalancing{Policy: resource.RingHash, RingHash: "murmur_hash_2"}, equalWeights, nil},
+	{"maglev", "MAGLEV", nil, resource.LoadBalancing{Policy: resource.Maglev}, equalWeights, nil},
 	{"maglev-weighted", "MAGLEV", map[string]any{"table_size": 1009},
-		resource.LoadBalancing{Policy: resource.Maglev, TableSize: 1009}, otherWeights},
+		resource.LoadBalancing{Policy: resource.Maglev, TableSize: 1009}, otherWeights, nil},
 }
 
 // In a fleet of Envoys and sidecars a key must lead to one host.
@@ -58,20 +59,12 @@ func TestKeysGoWhereEnvoySendsThem(t *testing.T) {
 		t.Cleanup(s.Close)
 		hosts = append(hosts, netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://")))
 	}
-	address := startEnvoy(t, binary, hosts)
+	address := startEnvoy(t, binary, hosts, envoyCases)
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)
 	for _, c := range envoyCases {
 		t.Run(c.name, func(t *testing.T) {
-			l := resource.Locality{}
-			for i, h := range hosts {
-				l.Endpoints = append(l.Endpoints, resource.Endpoint{
-					Address: resource.Address{Host: h.Addr().String(), Port: h.Port()}, Weight: c.weights[i],
-				})
-			}
-			cluster := lb.NewCluster(&resource.Cluster{
-				LB: c.ours, Static: &resource.Assignment{Localities: []resource.Locality{l}},
-			})
+			cluster := c.cluster(hosts)
 			p := lb.NewPicker(&c.ours, 1)
 			seen := map[string]bool{}
 			for i := range 300 {
@@ -122,11 +115,11 @@ func envoyBinary(t *testing.T) string {
 }
 
 // startEnvoy runs Envoy with a route and cluster per case until the test's end.
-func startEnvoy(t *testing.T, binary string, hosts []netip.AddrPort) string {
+func startEnvoy(t *testing.T, binary string, hosts []netip.AddrPort, cases []envoyCase) string {
 	t.Helper()
 	address := freeAddress(t)
 	file := filepath.Join(t.TempDir(), "envoy.json")
-	text, err := json.Marshal(envoyBootstrap(netip.MustParseAddrPort(address), hosts))
+	text, err := json.Marshal(envoyBootstrap(netip.MustParseAddrPort(address), hosts, cases))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,14 +169,14 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort) any {
+func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort, cases []envoyCase) any {
 	type object = map[string]any
 	type list = []any
 	socket := func(a netip.AddrPort) object {
 		return object{"socket_address": object{"address": a.Addr().String(), "port_value": a.Port()}}
 	}
 	var routes, clusters list
-	for _, c := range envoyCases {
+	for _, c := range cases {
 		var endpoints list
 		for i, h := range hosts {
 			endpoints = append(endpoints, object{
@@ -193,6 +186,9 @@ func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort) any {
 		cluster := object{
 			"name": c.name, "type": "STATIC", "connect_timeout": "1s", "lb_policy": c.policy,
 			"load_assignment": object{"cluster_name": c.name, "endpoints": list{object{"lb_endpoints": endpoints}}},
+		}
+		if c.common != nil {
+			cluster["common_lb_config"] = c.common
 		}
 		if c.config != nil {
 			cluster[strings.ToLower(c.policy)+"_lb_config"] = c.config

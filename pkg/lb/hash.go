@@ -23,17 +23,22 @@ func CombineHash(sofar, next uint64) uint64 { return bits.RotateLeft64(sofar, 1)
 
 // hashed picks by the table of a ring or of maglev; requests without a hash go to
 // a random place of it.
-type hashed struct{}
+type hashed struct {
+	jumps jumps // of bounded tables
+}
 
-func newHashed(*resource.LoadBalancing, uint64) Picker { return hashed{} }
+func newHashed(*resource.LoadBalancing, uint64) Picker { return new(hashed) }
 
 // Pick implements Picker.
-func (p hashed) Pick(v *View, r *Request) *Host { return pick(p, v, r, true) }
+func (p *hashed) Pick(v *View, r *Request) *Host { return pick(p, v, r, true) }
 
-func (hashed) next(s *Set, _ int, r *Request, attempt int) int {
+func (p *hashed) next(s *Set, _ int, r *Request, attempt int) int {
 	key := r.key(true)
 	if s.table == nil { // the view is still of another policy
 		return below(uint32(mix(key+uint64(attempt))), len(s.Hosts))
+	}
+	if b, ok := s.table.(*bounded); ok {
+		return p.jumps.next(b, s.Hosts, key, b.find(key, attempt), r.Active)
 	}
 	return s.table.find(key, attempt)
 }

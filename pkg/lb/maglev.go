@@ -54,13 +54,13 @@ func buildMaglev(s *Set, shares []float64, cfg *resource.LoadBalancing) table {
 	places := make([]uint32, size)
 	fill(places, claims, slices.Max(shares))
 	if len(s.Hosts) > math.MaxUint16+1 {
-		return &maglev{large: places}
+		return bound(&maglev{large: places}, shares, cfg)
 	}
 	small := make([]uint16, size)
 	for i, h := range places {
 		small[i] = uint16(h)
 	}
-	return &maglev{small: small}
+	return bound(&maglev{small: small}, shares, cfg)
 }
 
 // fill lets the hosts take free places in turns, a host of half the greatest

@@ -13,6 +13,9 @@ type Request struct {
 	Hash    uint64 // of the route's hash policies
 	HasHash bool
 	Random  uint64 // fresh for each pick; not read by hash policies that have a hash
+	// Active are the cluster's requests in flight without this one, over all workers:
+	// only for hash policies with bounded loads.
+	Active int64
 	// Tried are hosts to avoid (retry_host_predicate previous_hosts). One that was
 	// tried is picked only when all others of its priority that may be picked were
 	// tried too.

@@ -40,3 +40,8 @@ func TestRingHashConforms(t *testing.T) {
 func TestMaglevConforms(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Maglev}, lbtest.Traits{Tolerance: .01})
 }
+
+func TestBoundedLoadsConform(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 1 << 16, HashBalanceFactor: 125}, lbtest.Traits{Tolerance: .06})
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Maglev, HashBalanceFactor: 125}, lbtest.Traits{Tolerance: .01})
+}

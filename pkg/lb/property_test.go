@@ -33,7 +33,7 @@ func randomBalancing(rng *rand.Rand) resource.LoadBalancing {
 	return resource.LoadBalancing{
 		Policy: Policies()[rng.IntN(len(policies))], ChoiceCount: rng.IntN(4), ActiveRequestBias: float64(rng.IntN(3)),
 		FullScan: rng.IntN(4) == 0, SlowStart: resource.SlowStart{Window: time.Duration(rng.IntN(3)) * time.Second, Aggression: 1, MinWeightPercent: 10},
-		MinRingSize: rng.IntN(50), MaxRingSize: 10 + rng.IntN(100), TableSize: 251,
+		HashBalanceFactor: uint32(rng.IntN(2) * 110), MinRingSize: rng.IntN(50), MaxRingSize: 10 + rng.IntN(100), TableSize: 251,
 		HasPanic: rng.IntN(2) == 0, PanicThreshold: float64(rng.IntN(120)),
 		FailOnPanic: rng.IntN(4) == 0, LocalityWeighted: rng.IntN(2) == 0,
 	}

@@ -71,7 +71,7 @@ func buildRing(s *Set, shares []float64, cfg *resource.LoadBalancing) table {
 		r.points[i], r.hosts[i] = p.hash, p.host
 	}
 	r.index()
-	return r
+	return bound(r, shares, cfg)
 }
 
 func (r *ring) index() {

@@ -23,6 +23,7 @@ func newBalanceRig(t *testing.T, lb resource.LoadBalancing, answer func(endpoint
 	r := &balanceRig{count: map[string]int{}}
 	r.simRig = newSim(t, 1, sim.Link{Latency: 10 * time.Microsecond}, func(s *resource.Snapshot) {
 		withCluster(s, "c", addrs...).LB = lb
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Hash = []resource.HashPolicy{{Kind: resource.HashHeader, Name: "x-key"}}
 	})
 	for _, a := range addrs {
 		r.serveEndpoint(a, answer)
@@ -85,6 +86,29 @@ func TestAnEndpointThatJoinsStartsSlowly(t *testing.T) {
 		r.ask(20) // its turns of before
 		if got, want := float64(r.ask(300)[joined])/300, c.share; got < want-.02 || got > want+.02 {
 			t.Errorf("%v later the new endpoint got %.3f of the requests, want %.3f", c.after, got, want)
+		}
+	}
+}
+
+func TestRequestsOfOneKeyOverflowFromTheirEndpoint(t *testing.T) {
+	addrs := []string{"10.0.0.9:80", "10.0.0.10:80", "10.0.0.11:80", "10.0.0.12:80"}
+	never := func(string) (string, time.Duration) { return plainOK, time.Hour }
+	for _, c := range []struct {
+		factor uint32
+		most   int
+	}{{0, 20}, {150, 9}, {100, 6}} { // of 20 requests; Envoy lets one more in than the bound
+		lb := resource.LoadBalancing{Policy: resource.Maglev, HashBalanceFactor: c.factor}
+		r := newBalanceRig(t, lb, never, addrs...)
+		for range 20 {
+			r.dial().Write([]byte("GET / HTTP/1.1\r\nHost: x\r\nX-Key: a\r\n\r\n"))
+			r.pass(10 * time.Millisecond)
+		}
+		most, sum := 0, 0
+		for _, n := range r.count {
+			most, sum = max(most, n), sum+n
+		}
+		if sum != 20 || most > c.most || most < c.most-2 {
+			t.Errorf("factor %d: %v of 20 requests arrived, want at most %d at one endpoint", c.factor, r.count, c.most)
 		}
 	}
 }

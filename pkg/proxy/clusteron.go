@@ -89,6 +89,9 @@ func (on *clusterOn) pick(x *exchange) *lb.Host {
 	r.Random = on.w.random.Uint64()
 	r.Tried = x.tried
 	r.HostAttempts = max(x.retry.hostAttempts, 1)
+	if on.spec.res.LB.HashBalanceFactor > 0 {
+		r.Active = on.spec.otherRequests()
+	}
 	h := on.picker.Pick(on.spec.lb.View(), r)
 	r.Tried = nil
 	return h

@@ -100,6 +100,7 @@ func (j *job) commonLB(o *clusterv3.Cluster_CommonLbConfig, lb *resource.LoadBal
 	lb.FailOnPanic = o.GetZoneAwareLbConfig().GetFailTrafficOnPanic()
 	lb.IgnoreNewHosts = o.GetIgnoreNewHostsUntilFirstHc()
 	lb.UseHostname = o.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
+	lb.HashBalanceFactor = o.GetConsistentHashingLbConfig().GetHashBalanceFactor().GetValue()
 	j.only(o.GetCloseConnectionsOnHostSetChange(), p.field("close_connections_on_host_set_change"), notSupported)
 }
 
@@ -165,6 +166,7 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 			lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
 		}
 		lb.UseHostname = lb.UseHostname || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
+		boundLoad(lb, m.GetConsistentHashingLbConfig())
 		lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
 	case lbPrefix + "wrr_locality.v3.WrrLocality":
 		var m wrrv3.WrrLocality
@@ -191,8 +193,15 @@ func (j *job) ringHash(a *anypb.Any, lb *resource.LoadBalancing, p *place) {
 	if m.GetHashFunction() == ringv3.RingHash_MURMUR_HASH_2 {
 		lb.RingHash = "murmur_hash_2"
 	}
+	boundLoad(lb, m.GetConsistentHashingLbConfig())
 	lb.UseHostname = lb.UseHostname || m.GetUseHostnameForHashing() || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
+}
+
+func boundLoad(lb *resource.LoadBalancing, o *commonv3.ConsistentHashingLbConfig) {
+	if f := o.GetHashBalanceFactor(); f != nil {
+		lb.HashBalanceFactor = f.GetValue()
+	}
 }
 
 func (j *job) localityLB(o *commonv3.LocalityLbConfig, lb *resource.LoadBalancing) {

@@ -46,6 +46,14 @@ func TestBalancingIsRead(t *testing.T) {
 			func(l *resource.LoadBalancing) {
 				l.Policy, l.FullScan, l.SlowStart = resource.LeastRequest, true, slow
 			}},
+		{"bounded loads", `{name: a, ` + eds + `, lb_policy: MAGLEV, common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true, hash_balance_factor: 120}}}`,
+			func(l *resource.LoadBalancing) {
+				l.Policy, l.UseHostname, l.HashBalanceFactor = resource.Maglev, true, 120
+			}},
+		{"bounded loads of the typed maglev", typed("maglev", "Maglev", `, consistent_hashing_lb_config: {hash_balance_factor: 150}`),
+			func(l *resource.LoadBalancing) { l.Policy, l.HashBalanceFactor = resource.Maglev, 150 }},
+		{"bounded loads of the typed ring", typed("ring_hash", "RingHash", `, consistent_hashing_lb_config: {hash_balance_factor: 100}`),
+			func(l *resource.LoadBalancing) { l.Policy, l.HashBalanceFactor = resource.RingHash, 100 }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			want := usual
@@ -67,6 +75,10 @@ func TestBadBalancingIsRefusedByFieldPath(t *testing.T) {
 			`slow_start_config.aggression.runtime_key: not supported`},
 		{"more than all", typed("least_request", "LeastRequest", `, slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}`),
 			`slow_start_config.min_weight_percent.value: value must be inside range [0, 100]`},
+		{"less than its share", typed("maglev", "Maglev", `, consistent_hashing_lb_config: {hash_balance_factor: 99}`),
+			`consistent_hashing_lb_config.hash_balance_factor: value must be greater than or equal to 100`},
+		{"less than its share of the cluster's", `{name: a, ` + eds + `, common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 1}}}`,
+			`common_lb_config.consistent_hashing_lb_config.hash_balance_factor: value must be`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := from(t, decode.Cluster, c.in)

@@ -90,6 +90,9 @@ type LoadBalancing struct {
 	RingHash    string // "xx_hash" (default) or "murmur_hash_2"
 	TableSize   int    // maglev, default 65 537, prime
 	UseHostname bool   // hash by hostname instead of address
+	// HashBalanceFactor bounds a host's requests in flight, in percent of its share of
+	// the cluster's; of ring_hash and maglev, 0: no bound, else at least 100.
+	HashBalanceFactor uint32
 
 	PanicThreshold   float64 // percent; default 50; 0: off
 	HasPanic         bool
