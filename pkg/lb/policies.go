@@ -19,4 +19,5 @@ var policies = []policy{
 	{resource.Random, newRandom, buildAlias},
 	{resource.RingHash, newHashed, buildRing},
 	{resource.Maglev, newHashed, buildMaglev},
+	{resource.PickFirst, newPickFirst, buildOrder},
 }

@@ -45,3 +45,8 @@ func TestBoundedLoadsConform(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 1 << 16, HashBalanceFactor: 125}, lbtest.Traits{Tolerance: .06})
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Maglev, HashBalanceFactor: 125}, lbtest.Traits{Tolerance: .01})
 }
+
+func TestPickFirstConforms(t *testing.T) {
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst}, lbtest.Traits{Unequal: true})
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst, ShuffleAddresses: true}, lbtest.Traits{Unequal: true})
+}

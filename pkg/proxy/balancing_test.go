@@ -112,3 +112,24 @@ func TestRequestsOfOneKeyOverflowFromTheirEndpoint(t *testing.T) {
 		}
 	}
 }
+
+func TestPickFirstGoesOnWhenItCannotConnect(t *testing.T) {
+	const dead, first, second = "10.0.0.8:80", "10.0.0.9:80", "10.0.0.10:80"
+	r := newBalanceRig(t, resource.LoadBalancing{Policy: resource.PickFirst}, answerOK, first, second)
+	if got := r.ask(10)[first]; got != 10 {
+		t.Errorf("the first endpoint got %d of 10 requests", got)
+	}
+	r.snap.Assignments["c"] = assignment("c", dead, second, first)
+	r.apply()
+	if got := r.ask(10)[first]; got != 10 {
+		t.Errorf("the first endpoint of before got %d of 10 requests", got)
+	}
+	r.snap.Assignments["c"] = assignment("c", dead, second)
+	r.apply()
+	if got := r.ask(10)[second]; got != 10 {
+		t.Errorf("the only endpoint that works got %d of 10 requests", got)
+	}
+	if got := r.p.slots["c"].spec.Load().lb.View().Hosts()[0].Stats.CxConnectFail.Load(); got != 1 {
+		t.Errorf("the first of the list was tried %d times, want once", got)
+	}
+}

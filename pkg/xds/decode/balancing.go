@@ -8,6 +8,7 @@ import (
 	commonv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
+	firstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
 	randomv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	ringv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/ring_hash/v3"
 	robinv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
@@ -168,6 +169,10 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		lb.UseHostname = lb.UseHostname || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 		boundLoad(lb, m.GetConsistentHashingLbConfig())
 		lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
+	case lbPrefix + "pick_first.v3.PickFirst":
+		var m firstv3.PickFirst
+		j.unpack(a, &m, p)
+		lb.Policy, lb.ShuffleAddresses = resource.PickFirst, m.GetShuffleAddressList()
 	case lbPrefix + "wrr_locality.v3.WrrLocality":
 		var m wrrv3.WrrLocality
 		j.unpack(a, &m, p)

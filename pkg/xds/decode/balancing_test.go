@@ -46,6 +46,8 @@ func TestBalancingIsRead(t *testing.T) {
 			func(l *resource.LoadBalancing) {
 				l.Policy, l.FullScan, l.SlowStart = resource.LeastRequest, true, slow
 			}},
+		{"the first", typed("pick_first", "PickFirst", `, shuffle_address_list: true`),
+			func(l *resource.LoadBalancing) { l.Policy, l.ShuffleAddresses = resource.PickFirst, true }},
 		{"bounded loads", `{name: a, ` + eds + `, lb_policy: MAGLEV, common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true, hash_balance_factor: 120}}}`,
 			func(l *resource.LoadBalancing) {
 				l.Policy, l.UseHostname, l.HashBalanceFactor = resource.Maglev, true, 120

@@ -68,6 +68,7 @@ var read = withTLS(map[protoreflect.FullName]string{
 	lbp + "random.v3.Random":                                    "locality_lb_config",
 	lbp + "ring_hash.v3.RingHash":                               "hash_function minimum_ring_size maximum_ring_size use_hostname_for_hashing consistent_hashing_lb_config locality_weighted_lb_config",
 	lbp + "maglev.v3.Maglev":                                    "table_size consistent_hashing_lb_config locality_weighted_lb_config",
+	lbp + "pick_first.v3.PickFirst":                             "shuffle_address_list",
 	lbp + "wrr_locality.v3.WrrLocality":                         "endpoint_picking_policy",
 
 	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config",
