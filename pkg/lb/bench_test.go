@@ -30,7 +30,10 @@ func manyHosts(n int, differ bool) *resource.Assignment {
 func benched() map[string]resource.LoadBalancing {
 	cfgs := map[string]resource.LoadBalancing{}
 	for _, name := range Policies() {
-		cfgs[string(name)] = resource.LoadBalancing{Policy: name, ActiveRequestBias: 1}
+		cfgs[string(name)] = resource.LoadBalancing{
+			Policy: name, ActiveRequestBias: 1,
+			PeakEWMA: resource.LatencyEstimate{Decay: 10 * time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: 1e6},
+		}
 	}
 	slow := resource.SlowStart{Window: time.Minute, Aggression: 1, MinWeightPercent: 10}
 	cfgs["round_robin,slow_start"] = resource.LoadBalancing{Policy: resource.RoundRobin, SlowStart: slow}
@@ -51,7 +54,10 @@ func BenchmarkPick(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/hosts=%d/weights=%v", name, hosts, differ), func(b *testing.B) {
 					cfg := cfgs[name]
 					v := settled(&resource.Cluster{LB: cfg, Static: manyHosts(hosts, differ)}).View()
-					p, r := NewPicker(&cfg, 1), &Request{HasHash: true}
+					p, r := NewPicker(&cfg, 1), &Request{HasHash: true, Now: int64(time.Hour)}
+					for i, h := range v.Hosts() {
+						h.ObserveRTT(&cfg.PeakEWMA, int64(i%10)*int64(time.Millisecond), r.Now-int64(i)*int64(time.Millisecond))
+					}
 					p.Pick(v, r) // adopts the view
 					b.ReportAllocs()
 					for b.Loop() {

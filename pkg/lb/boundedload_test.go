@@ -74,7 +74,7 @@ func TestLoadsAreBoundedByWeight(t *testing.T) {
 func TestWhereAllAreOverloadedTheLeastIsTaken(t *testing.T) {
 	cfg := boundedConfigs[1]
 	v := NewCluster(&resource.Cluster{LB: cfg, Static: weighted(1, 1, 1, 1)}).View()
-	for i, n := range []int64{40, 30, 20, 50} {
+	for i, n := range []int32{40, 30, 20, 50} {
 		v.hosts[i].Active.Store(n)
 	}
 	p := NewPicker(&cfg, 1)
@@ -90,7 +90,7 @@ func TestOverflowAllocatesNothing(t *testing.T) {
 	for _, cfg := range boundedConfigs {
 		v := NewCluster(&resource.Cluster{LB: cfg, Static: manyHosts(100, false)}).View()
 		for i, h := range v.hosts {
-			h.Active.Store(int64(i % 2 * 1000))
+			h.Active.Store(int32(i % 2 * 1000))
 		}
 		p, r := NewPicker(&cfg, 1), &Request{HasHash: true}
 		pick := func() {

@@ -34,6 +34,7 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 	for i, h := range hosts {
 		states[i] = h.health()
 	}
+	learn(hosts, cfg.LB.Policy)
 	v.ramp = newRamp(prev, v, states, now)
 	v.priorities = listPriorities(v.priorities, hosts, states)
 	for i := range v.priorities {

@@ -14,7 +14,7 @@ func TestAFullScanFindsTheLeastAndDrawsAmongTies(t *testing.T) {
 	cfg := resource.LoadBalancing{Policy: resource.LeastRequest, ActiveRequestBias: 1, FullScan: true}
 	v := NewCluster(&resource.Cluster{LB: cfg, Static: weighted(1, 1, 1, 1, 1, 1, 1, 1)}).View()
 	p, rng := NewPicker(&cfg, 1), rand.New(rand.NewPCG(1, 2))
-	for i, n := range []int64{3, 1, 4, 1, 5, 9, 2, 1} {
+	for i, n := range []int32{3, 1, 4, 1, 5, 9, 2, 1} {
 		v.hosts[i].Active.Store(n)
 	}
 	const draws = 30000

@@ -33,9 +33,11 @@ type Host struct {
 	consecutive atomic.Uint64 // see Consecutive
 
 	// Written per request by all workers: exact.
-	Active atomic.Int64 // requests in flight
-	Conns  atomic.Int64 // connections open
-	Stats  HostStats
+	Active atomic.Int32 // requests in flight
+	Conns  atomic.Int32 // connections open
+	// What policies that go by answers have learned; nil in clusters without one.
+	learned atomic.Pointer[learned]
+	Stats   HostStats
 }
 
 // HostStats are a host's counters under Envoy's names; they only grow. They share

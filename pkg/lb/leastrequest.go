@@ -129,7 +129,7 @@ func (p *leastRequest) turn(c *leastCursor, s *Set) int {
 
 // step is inverse to the effective weight weight/(active+1)^bias.
 func (p *leastRequest) step(s *Set, i int) uint64 {
-	active := max(s.Hosts[i].Active.Load(), 0)
+	active := int64(max(s.Hosts[i].Active.Load(), 0))
 	factor := 1.0
 	switch {
 	case p.bias == 1:

@@ -16,6 +16,8 @@ type Request struct {
 	// Active are the cluster's requests in flight without this one, over all workers:
 	// only for hash policies with bounded loads.
 	Active int64
+	// Now is the loop's time, monotonic in nanoseconds: only for peak_ewma.
+	Now int64
 	// Tried are hosts to avoid (retry_host_predicate previous_hosts). One that was
 	// tried is picked only when all others of its priority that may be picked were
 	// tried too.

@@ -19,5 +19,6 @@ var policies = []policy{
 	{resource.Random, newRandom, buildAlias},
 	{resource.RingHash, newHashed, buildRing},
 	{resource.Maglev, newHashed, buildMaglev},
+	{resource.PeakEWMA, newPeakEWMA, buildAlias},
 	{resource.PickFirst, newPickFirst, buildOrder},
 }

@@ -46,6 +46,11 @@ func TestBoundedLoadsConform(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.Maglev, HashBalanceFactor: 125}, lbtest.Traits{Tolerance: .01})
 }
 
+func TestPeakEWMAConforms(t *testing.T) {
+	cfg := resource.LatencyEstimate{Decay: 10 * time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: 1e6}
+	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PeakEWMA, PeakEWMA: cfg}, lbtest.Traits{})
+}
+
 func TestPickFirstConforms(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst}, lbtest.Traits{Unequal: true})
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst, ShuffleAddresses: true}, lbtest.Traits{Unequal: true})

@@ -119,7 +119,7 @@ func TestTwoChoicesKeepLoadEven(t *testing.T) {
 	}
 	most := int64(0)
 	for _, h := range v.hosts {
-		most = max(most, h.Active.Load())
+		most = max(most, int64(h.Active.Load()))
 	}
 	if most > 105 {
 		t.Errorf("the busiest host has %d requests, want at most 105", most)

@@ -235,6 +235,7 @@ func (a *attempt) head(h *codec.ResponseHead, last bool) {
 	x := a.x
 	a.gotHead, a.status = true, h.Status
 	a.judge(&h.Header)
+	a.on.learn(a, &h.Header)
 	if a.shadow {
 		return
 	}
@@ -264,6 +265,7 @@ func (a *attempt) responseHead(h *codec.ResponseHead, last bool) {
 		a.complete = true
 		a.gotHead, a.status = true, h.Status
 		a.judge(&h.Header)
+		a.on.learn(a, &h.Header)
 		a.finish(nil)
 		return
 	}

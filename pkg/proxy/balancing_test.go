@@ -133,3 +133,42 @@ func TestPickFirstGoesOnWhenItCannotConnect(t *testing.T) {
 		t.Errorf("the first of the list was tried %d times, want once", got)
 	}
 }
+
+func TestPeakEWMAGoesByWhatEndpointsDo(t *testing.T) {
+	const fast, other = "10.0.0.9:80", "10.0.0.10:80"
+	refusal := func(retryAfter string) string {
+		return "HTTP/1.1 503 No\r\n" + retryAfter + "content-length: 2\r\n\r\nok"
+	}
+	for _, c := range []struct {
+		name   string
+		text   string
+		after  time.Duration
+		pause  time.Duration
+		atMost int // requests of 20 to the other after the pause
+	}{
+		{"slow", plainOK, 50 * time.Millisecond, time.Second, 0},
+		{"slow, long ago", plainOK, 50 * time.Millisecond, 30 * time.Second, 1},
+		{"fails at once", refusal(""), 0, 30 * time.Second, 0},
+		{"fails at once, longer ago", refusal(""), 0, 80 * time.Second, 1},
+		{"asks for time", refusal("retry-after: 60\r\n"), 0, 80 * time.Second, 0},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lb := resource.LoadBalancing{Policy: resource.PeakEWMA, PeakEWMA: resource.LatencyEstimate{
+				Decay: 10 * time.Second, DefaultRTT: time.Millisecond, Penalty: 1e6,
+			}}
+			r := newBalanceRig(t, lb, func(endpoint string) (string, time.Duration) {
+				if endpoint == fast {
+					return plainOK, 5 * time.Millisecond
+				}
+				return c.text, c.after
+			}, fast, other)
+			if got := r.ask(100); got[other] != 1 {
+				t.Errorf("%v: want all but one request at the fast endpoint", got)
+			}
+			r.pass(c.pause)
+			if got := r.ask(20); got[other] != c.atMost {
+				t.Errorf("%v after a pause, want %d at the other endpoint", got, c.atMost)
+			}
+		})
+	}
+}

@@ -88,6 +88,7 @@ func (on *clusterOn) pick(x *exchange) *lb.Host {
 	r.Hash, r.HasHash = x.hash, x.hasHash
 	r.Random = on.w.random.Uint64()
 	r.Tried = x.tried
+	r.Now = on.w.loop.Now()
 	r.HostAttempts = max(x.retry.hostAttempts, 1)
 	if on.spec.res.LB.HashBalanceFactor > 0 {
 		r.Active = on.spec.otherRequests()
@@ -111,6 +112,7 @@ func (on *clusterOn) outcome(a *attempt, r breaker.Result, now int64) {
 		}
 		on.changed()
 	}
+	on.learnFailure(a, r, now)
 	if spec.outlier == nil || a.host == nil {
 		return
 	}

@@ -148,7 +148,7 @@ func (r *rig) held() string {
 			}
 			for p := range on.all {
 				h := p.host
-				if h.Active.Load() != 0 || len(p.waiting) != 0 || p.connecting != 0 || p.total != len(p.idle) || int64(p.total) != h.Conns.Load() {
+				if h.Active.Load() != 0 || len(p.waiting) != 0 || p.connecting != 0 || p.total != len(p.idle) || int32(p.total) != h.Conns.Load() {
 					s += fmt.Sprintf("%s: host active %d conns %d, pool %d idle %d connecting %d waiting %d; ",
 						c.name, h.Active.Load(), h.Conns.Load(), p.total, len(p.idle), p.connecting, len(p.waiting))
 				}

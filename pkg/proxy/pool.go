@@ -116,7 +116,7 @@ func (p *hostPool) dial(l *breaker.Limits) *failure {
 		}
 		l.ForceConnection()
 	}
-	if most := l.ConnsPerHost(); most > 0 && p.host.Conns.Load() >= int64(most) {
+	if most := l.ConnsPerHost(); most > 0 && uint32(max(p.host.Conns.Load(), 0)) >= most {
 		l.OverflowPerHost()
 		l.ReleaseConnection()
 		return &failureOverflow

@@ -112,7 +112,7 @@ func (j *job) policies(l *clusterv3.LoadBalancingPolicy, lb *resource.LoadBalanc
 		return
 	}
 	for i, pol := range l.GetPolicies() {
-		a := pol.GetTypedExtensionConfig().GetTypedConfig()
+		a := untyped(pol.GetTypedExtensionConfig().GetTypedConfig())
 		at := p.item("policies", i).field("typed_extension_config").field("typed_config")
 		if j.policy(a, lb, at, depth) {
 			return
@@ -169,6 +169,8 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		lb.UseHostname = lb.UseHostname || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 		boundLoad(lb, m.GetConsistentHashingLbConfig())
 		lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
+	case lbPrefix + peakEWMAName, lbPrefix + peakEWMAName3:
+		j.peakEWMA(a, lb, p)
 	case lbPrefix + "pick_first.v3.PickFirst":
 		var m firstv3.PickFirst
 		j.unpack(a, &m, p)

@@ -46,6 +46,16 @@ func TestBalancingIsRead(t *testing.T) {
 			func(l *resource.LoadBalancing) {
 				l.Policy, l.FullScan, l.SlowStart = resource.LeastRequest, true, slow
 			}},
+		{"peak EWMA", typed("peak_ewma", "PeakEwma", ``), func(l *resource.LoadBalancing) {
+			l.Policy = resource.PeakEWMA
+			l.PeakEWMA = resource.LatencyEstimate{Decay: 10 * time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: 1e6}
+		}},
+		{"peak EWMA of contrib, as a struct", `{name: a, ` + eds + `, load_balancing_policy: {policies: [{typed_extension_config: {name: x, typed_config: {
+			"@type": type.googleapis.com/xds.type.v3.TypedStruct, type_url: type.googleapis.com/envoy.extensions.load_balancing_policies.peak_ewma.v3alpha.PeakEwma,
+			value: {decay_time: 5s, defaultRtt: 0.03s, penalty_value: 7, max_samples_per_host: 9, aggregation_interval: 1s}}}}]}}`, func(l *resource.LoadBalancing) {
+			l.Policy = resource.PeakEWMA
+			l.PeakEWMA = resource.LatencyEstimate{Decay: 5 * time.Second, DefaultRTT: 30 * time.Millisecond, Penalty: 7}
+		}},
 		{"the first", typed("pick_first", "PickFirst", `, shuffle_address_list: true`),
 			func(l *resource.LoadBalancing) { l.Policy, l.ShuffleAddresses = resource.PickFirst, true }},
 		{"bounded loads", `{name: a, ` + eds + `, lb_policy: MAGLEV, common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true, hash_balance_factor: 120}}}`,
@@ -77,6 +87,8 @@ func TestBadBalancingIsRefusedByFieldPath(t *testing.T) {
 			`slow_start_config.aggression.runtime_key: not supported`},
 		{"more than all", typed("least_request", "LeastRequest", `, slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}`),
 			`slow_start_config.min_weight_percent.value: value must be inside range [0, 100]`},
+		{"no decay", typed("peak_ewma", "PeakEwma", `, decay_time: 0s`), `typed_config.decay_time: must be above 0s`},
+		{"no penalty", typed("peak_ewma", "PeakEwma", `, penalty_value: 0`), `typed_config.penalty_value: must be above 0`},
 		{"less than its share", typed("maglev", "Maglev", `, consistent_hashing_lb_config: {hash_balance_factor: 99}`),
 			`consistent_hashing_lb_config.hash_balance_factor: value must be greater than or equal to 100`},
 		{"less than its share of the cluster's", `{name: a, ` + eds + `, common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 1}}}`,

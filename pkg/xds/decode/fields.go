@@ -69,6 +69,7 @@ var read = withTLS(map[protoreflect.FullName]string{
 	lbp + "ring_hash.v3.RingHash":                               "hash_function minimum_ring_size maximum_ring_size use_hostname_for_hashing consistent_hashing_lb_config locality_weighted_lb_config",
 	lbp + "maglev.v3.Maglev":                                    "table_size consistent_hashing_lb_config locality_weighted_lb_config",
 	lbp + "pick_first.v3.PickFirst":                             "shuffle_address_list",
+	lbp + peakEWMAName:                                          "decay_time default_rtt penalty_value",
 	lbp + "wrr_locality.v3.WrrLocality":                         "endpoint_picking_policy",
 
 	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config",
@@ -315,6 +316,8 @@ var harmless = map[protoreflect.FullName]string{
 	ty + "matcher.v3.RegexMatcher.google_re2":                                        "the only engine",
 	ro + "VirtualHost.virtual_clusters":                                              "statistics only",
 	ro + "Decorator.propagate":                                                       "operation names do not travel",
+	lbp + peakEWMAName + ".aggregation_interval":                                     "workers share one estimate",
+	lbp + peakEWMAName + ".max_samples_per_host":                                     "samples are not buffered",
 	ro + "WeightedCluster.runtime_key_prefix":                                        "weights come from configuration",
 	li + "Listener.reuse_port":                                                       "every loop has its own socket",
 	li + "Listener.enable_reuse_port":                                                "every loop has its own socket",

@@ -43,7 +43,7 @@ func roots() []proto.Message {
 		&filelogv3.FileAccessLog{}, &streamlogv3.StdoutAccessLog{}, &streamlogv3.StderrAccessLog{},
 		&grpclogv3.HttpGrpcAccessLogConfig{}, &grpclogv3.TcpGrpcAccessLogConfig{}, &tracev3.ZipkinConfig{},
 		&tracev3.OpenTelemetryConfig{}, &httpv3.HttpProtocolOptions{}, &leastv3.LeastRequest{}, &robinv3.RoundRobin{},
-		&randomv3.Random{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &firstv3.PickFirst{}, &wrrv3.WrrLocality{}, &routev3.FilterConfig{},
+		&randomv3.Random{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &firstv3.PickFirst{}, peakEWMAType.New().Interface(), &wrrv3.WrrLocality{}, &routev3.FilterConfig{},
 		&previoushostsv3.PreviousHostsPredicate{}, &previousprioritiesv3.PreviousPrioritiesConfig{},
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
 		&proxysocketv3.ProxyProtocolUpstreamTransport{},

@@ -11,3 +11,12 @@ type SlowStart struct {
 	Aggression       float64       // default 1: linear
 	MinWeightPercent float64       // default 10
 }
+
+// LatencyEstimate says how peak_ewma estimates a host's round-trip time.
+type LatencyEstimate struct {
+	Decay      time.Duration // after which 1/e of a peak is left; default 10 s
+	DefaultRTT time.Duration // of hosts that have not answered yet; default 10 ms
+	// Penalty is what such a host counts for once it has requests, in milliseconds ×
+	// requests; default 1 000 000; 0: DefaultRTT goes on.
+	Penalty float64
+}

@@ -74,6 +74,7 @@ const (
 	Random       LBPolicy = "random"
 	RingHash     LBPolicy = "ring_hash"
 	Maglev       LBPolicy = "maglev"
+	PeakEWMA     LBPolicy = "peak_ewma"
 	PickFirst    LBPolicy = "pick_first"
 )
 
@@ -94,7 +95,8 @@ type LoadBalancing struct {
 	// HashBalanceFactor bounds a host's requests in flight, in percent of its share of
 	// the cluster's; of ring_hash and maglev, 0: no bound, else at least 100.
 	HashBalanceFactor uint32
-	ShuffleAddresses  bool // of pick_first
+	ShuffleAddresses  bool            // of pick_first
+	PeakEWMA          LatencyEstimate // of peak_ewma
 
 	PanicThreshold   float64 // percent; default 50; 0: off
 	HasPanic         bool
