@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/codec/orca"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -32,7 +33,8 @@ func benched() map[string]resource.LoadBalancing {
 	for _, name := range Policies() {
 		cfgs[string(name)] = resource.LoadBalancing{
 			Policy: name, ActiveRequestBias: 1,
-			PeakEWMA: resource.LatencyEstimate{Decay: 10 * time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: 1e6},
+			ClientWeights: &resource.ClientWeights{Expiration: time.Hour},
+			PeakEWMA:      resource.LatencyEstimate{Decay: 10 * time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: 1e6},
 		}
 	}
 	slow := resource.SlowStart{Window: time.Minute, Aggression: 1, MinWeightPercent: 10}
@@ -54,10 +56,7 @@ func BenchmarkPick(b *testing.B) {
 				b.Run(fmt.Sprintf("%s/hosts=%d/weights=%v", name, hosts, differ), func(b *testing.B) {
 					cfg := cfgs[name]
 					v := settled(&resource.Cluster{LB: cfg, Static: manyHosts(hosts, differ)}).View()
-					p, r := NewPicker(&cfg, 1), &Request{HasHash: true, Now: int64(time.Hour)}
-					for i, h := range v.Hosts() {
-						h.ObserveRTT(&cfg.PeakEWMA, int64(i%10)*int64(time.Millisecond), r.Now-int64(i)*int64(time.Millisecond))
-					}
+					p, r := NewPicker(&cfg, 1), &Request{HasHash: true, Now: int64(3 * time.Hour)}
 					p.Pick(v, r) // adopts the view
 					b.ReportAllocs()
 					for b.Loop() {
@@ -81,8 +80,10 @@ func settled(cfg *resource.Cluster) *Cluster {
 	c.HealthChanged()
 	now += int64(time.Hour)
 	c.Tick(now)
-	for _, h := range c.View().Hosts() {
+	for i, h := range c.View().Hosts() {
 		h.SetFailed(false)
+		h.ReportLoad(cfg.LB.ClientWeights, &orca.Report{RPS: 100, CPU: float64(1 + i%7)}, now)
+		h.ObserveRTT(&cfg.LB.PeakEWMA, int64(i%10)*int64(time.Millisecond), now-int64(i)*int64(time.Millisecond))
 	}
 	c.HealthChanged()
 	c.Tick(now)

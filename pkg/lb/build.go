@@ -35,6 +35,7 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 		states[i] = h.health()
 	}
 	learn(hosts, cfg.LB.Policy)
+	v.newWeight = newWeight(hosts, &cfg.LB)
 	v.ramp = newRamp(prev, v, states, now)
 	v.priorities = listPriorities(v.priorities, hosts, states)
 	for i := range v.priorities {
@@ -222,12 +223,12 @@ func (b *builder) weightsOf(hosts []*Host) []float64 {
 		}
 		return w
 	}
-	if len(hosts) == 0 || !slices.ContainsFunc(hosts, func(h *Host) bool { return h.Weight() != hosts[0].Weight() }) {
+	if len(hosts) == 0 || !slices.ContainsFunc(hosts, func(h *Host) bool { return b.v.weight(h) != b.v.weight(hosts[0]) }) {
 		return nil
 	}
 	w := make([]float64, len(hosts))
 	for i, h := range hosts {
-		w[i] = float64(h.Weight())
+		w[i] = b.v.weight(h)
 	}
 	return w
 }

@@ -12,7 +12,8 @@ import (
 // Cluster is the balancing state of one cluster, shared by all workers. The zero
 // Cluster is ready for its first Update and has no View before.
 type Cluster struct {
-	view atomic.Pointer[View]
+	view    atomic.Pointer[View]
+	weighed atomic.Int64 // when reports were made into weights last
 }
 
 // NewCluster makes the state with the endpoints that the cluster itself lists
@@ -58,13 +59,15 @@ func (c *Cluster) HealthChanged() {
 	}
 }
 
-// Tick lets time pass for the weights that depend on it: of hosts in slow start.
-// now is monotonic, in nanoseconds and positive. Any goroutine but a loop may call
-// it, several times a second; it costs next to nothing where there is nothing to do.
+// Tick lets time pass for the weights that depend on it: of hosts in slow start, and
+// those that load reports make. now is monotonic, in nanoseconds and positive. One
+// goroutine at a time, not a loop, calls it several times a second; it costs next to
+// nothing where there is nothing to do.
 func (c *Cluster) Tick(now int64) {
+	weighed := c.weigh(now)
 	for {
 		prev := c.view.Load()
-		if prev == nil || !prev.ramp.due(now) {
+		if prev == nil || !weighed && !prev.ramp.due(now) {
 			return
 		}
 		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, now)) {

@@ -64,12 +64,13 @@ func (p *peakEWMA) cost(h *Host, now int64) float64 {
 
 // learned is what a host's answers have told.
 type learned struct {
-	rtt atomicRTT // of peak_ewma
+	rtt    atomicRTT // of peak_ewma
+	weight reported  // of client_side_weighted_round_robin
 }
 
 // learn makes room on the hosts where the policy goes by their answers.
 func learn(hosts []*Host, policy resource.LBPolicy) {
-	if policy != resource.PeakEWMA {
+	if policy != resource.PeakEWMA && policy != resource.ClientWeighted {
 		return
 	}
 	for _, h := range hosts {

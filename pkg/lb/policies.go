@@ -20,5 +20,6 @@ var policies = []policy{
 	{resource.RingHash, newHashed, buildRing},
 	{resource.Maglev, newHashed, buildMaglev},
 	{resource.PeakEWMA, newPeakEWMA, buildAlias},
+	{resource.ClientWeighted, newRoundRobin, nil},
 	{resource.PickFirst, newPickFirst, buildOrder},
 }

@@ -51,6 +51,11 @@ func TestPeakEWMAConforms(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PeakEWMA, PeakEWMA: cfg}, lbtest.Traits{})
 }
 
+func TestClientSideWeightedRoundRobinConforms(t *testing.T) {
+	cfg := resource.LoadBalancing{Policy: resource.ClientWeighted, ClientWeights: &resource.ClientWeights{}}
+	lbtest.Run(t, cfg, lbtest.Traits{OwnWeights: true})
+}
+
 func TestPickFirstConforms(t *testing.T) {
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst}, lbtest.Traits{Unequal: true})
 	lbtest.Run(t, resource.LoadBalancing{Policy: resource.PickFirst, ShuffleAddresses: true}, lbtest.Traits{Unequal: true})

@@ -32,7 +32,7 @@ const rampSteps = 100
 // an ejection does not begin it again. Source: Envoy, "Slow start mode".
 func newRamp(prev *View, v *View, states []healthState, now int64) *ramp {
 	window := v.cfg.LB.SlowStart.Window
-	if window <= 0 || v.cfg.LB.Policy != resource.RoundRobin && v.cfg.LB.Policy != resource.LeastRequest {
+	if window <= 0 || !startsSlowly(v.cfg.LB.Policy) {
 		return nil
 	}
 	r := &ramp{now: now, since: make([]int64, len(v.hosts)), step: int64(window) / rampSteps}
@@ -57,6 +57,10 @@ func newRamp(prev *View, v *View, states []healthState, now int64) *ramp {
 		}
 	}
 	return r
+}
+
+func startsSlowly(p resource.LBPolicy) bool {
+	return p == resource.RoundRobin || p == resource.LeastRequest || p == resource.ClientWeighted
 }
 
 // failsChecks: an ejected host is unhealthy too, but does not.
@@ -118,7 +122,7 @@ func (b *builder) ramped(hosts []*Host) []float64 {
 		if b.states[at] != stateHealthy {
 			return nil
 		}
-		w[i] = float64(h.Weight()) * v.ramp.factor(&v.cfg.LB.SlowStart, v.ramp.since[at])
+		w[i] = v.weight(h) * v.ramp.factor(&v.cfg.LB.SlowStart, v.ramp.since[at])
 	}
 	return w
 }

@@ -17,8 +17,9 @@ type View struct {
 	choices    []choice // ascending; the last covers the rest
 	healthy    int32
 	degraded   int32
-	keyed      bool  // some host is hashed by its metadata
-	ramp       *ramp // of clusters with slow start
+	keyed      bool   // some host is hashed by its metadata
+	ramp       *ramp  // of clusters with slow start
+	newWeight  uint32 // of hosts without one, where load reports make weights; else 0
 
 	cfg        *resource.Cluster
 	assignment *resource.Assignment

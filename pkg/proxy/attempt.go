@@ -286,6 +286,7 @@ func (a *attempt) responseData(chunk []byte, last bool) {
 func (a *attempt) responseTrailer(h *codec.Header) {
 	a.complete = true
 	a.judge(h)
+	a.on.learnLoad(a, h)
 	if a.shadow {
 		a.finish(nil)
 		return

@@ -7,6 +7,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/codec/orca"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -27,10 +28,16 @@ const (
 // learn tells the policy of the head of an answer, where it goes by answers.
 func (on *clusterOn) learn(a *attempt, h *codec.Header) {
 	lb := &on.spec.res.LB
-	if lb.Policy != resource.PeakEWMA || a.host == nil {
+	if a.host == nil {
 		return
 	}
 	now := on.w.loop.Now()
+	if lb.Policy == resource.ClientWeighted {
+		on.learnLoad(a, h)
+	}
+	if lb.Policy != resource.PeakEWMA {
+		return
+	}
 	took := now - a.sentAt
 	if a.refuses() {
 		took = max(took, penalty(h))
@@ -46,6 +53,17 @@ func (on *clusterOn) learnFailure(a *attempt, r breaker.Result, now int64) {
 		return
 	}
 	a.host.ObserveRTT(&lb.PeakEWMA, max(now-a.startedAt, failurePenalty), now)
+}
+
+// learnLoad tells it of the load report in a head or in trailers, if there is one.
+func (on *clusterOn) learnLoad(a *attempt, h *codec.Header) {
+	cfg := on.spec.res.LB.ClientWeights
+	if cfg == nil || a.host == nil {
+		return
+	}
+	if r, ok := orca.Parse(h, cfg.Metrics); ok {
+		a.host.ReportLoad(cfg, &r, on.w.loop.Now())
+	}
 }
 
 // refuses reports whether the answer is a failure of the host.

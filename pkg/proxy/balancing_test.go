@@ -56,7 +56,10 @@ func (r *balanceRig) ask(n int) map[string]int {
 	for range n {
 		conn.Received = conn.Received[:0]
 		conn.Write([]byte("GET / HTTP/1.1\r\nHost: x\r\n\r\n"))
-		r.until("the answer", time.Minute, func() bool { return bytes.HasSuffix(conn.Received, []byte("ok")) })
+		r.until("the answer", time.Minute, func() bool {
+			return bytes.HasSuffix(conn.Received, []byte("ok")) ||
+				bytes.Contains(conn.Received, []byte("\r\n0\r\n")) && bytes.HasSuffix(conn.Received, []byte("\r\n\r\n"))
+		})
 	}
 	return r.count
 }
@@ -171,4 +174,31 @@ func TestPeakEWMAGoesByWhatEndpointsDo(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestLoadReportsMakeWeights(t *testing.T) {
+	const idle, busy = "10.0.0.9:80", "10.0.0.10:80"
+	lb := resource.LoadBalancing{Policy: resource.ClientWeighted, ClientWeights: &resource.ClientWeights{
+		Blackout: 10 * time.Second, Expiration: 3 * time.Minute, Update: time.Second, ErrorPenalty: 1,
+		Metrics: []string{"named_metrics.queue"},
+	}}
+	r := newBalanceRig(t, lb, func(endpoint string) (string, time.Duration) {
+		if endpoint == idle {
+			return "HTTP/1.1 200 OK\r\nendpoint-load-metrics: TEXT rps_fractional=90,named_metrics.queue=0.5\r\ncontent-length: 2\r\n\r\nok", 0
+		}
+		return "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n" +
+			`endpoint-load-metrics: JSON {"rpsFractional": 90, "cpuUtilization": 0.1, "namedMetrics": {"queue": 1.5}}` + "\r\n\r\n", 0
+	}, idle, busy)
+	shares := func(what string, want int) {
+		t.Helper()
+		r.ask(4) // turns of before
+		if got := r.ask(80)[idle]; got < want-1 || got > want+1 {
+			t.Errorf("%s the idle endpoint got %d of 80 requests, want %d", what, got, want)
+		}
+	}
+	shares("before weights are known", 40)
+	r.pass(12 * time.Second)
+	shares("three times less utilized", 60)
+	r.pass(5 * time.Minute)
+	shares("long after the last report", 40)
 }

@@ -171,6 +171,8 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		lb.LocalityWeighted = lb.LocalityWeighted || m.GetLocalityWeightedLbConfig() != nil
 	case lbPrefix + peakEWMAName, lbPrefix + peakEWMAName3:
 		j.peakEWMA(a, lb, p)
+	case lbPrefix + "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin":
+		j.clientWeights(a, lb, p)
 	case lbPrefix + "pick_first.v3.PickFirst":
 		var m firstv3.PickFirst
 		j.unpack(a, &m, p)

@@ -3,6 +3,7 @@
 package decode_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -56,6 +57,16 @@ func TestBalancingIsRead(t *testing.T) {
 			l.Policy = resource.PeakEWMA
 			l.PeakEWMA = resource.LatencyEstimate{Decay: 5 * time.Second, DefaultRTT: 30 * time.Millisecond, Penalty: 7}
 		}},
+		{"weights by load reports", typed("client_side_weighted_round_robin", "ClientSideWeightedRoundRobin", ``), func(l *resource.LoadBalancing) {
+			l.Policy = resource.ClientWeighted
+			l.ClientWeights = &resource.ClientWeights{Blackout: 10 * time.Second, Expiration: 3 * time.Minute, Update: time.Second, ErrorPenalty: 1}
+		}},
+		{"weights by load reports with settings", typed("client_side_weighted_round_robin", "ClientSideWeightedRoundRobin", `, blackout_period: 0s, oob_reporting_period: 1s,
+			weight_expiration_period: 60s, weight_update_period: 0.05s, error_utilization_penalty: 0, metric_names_for_computing_utilization: [named_metrics.queue], `+slowText),
+			func(l *resource.LoadBalancing) {
+				l.Policy, l.SlowStart = resource.ClientWeighted, slow
+				l.ClientWeights = &resource.ClientWeights{Expiration: time.Minute, Update: 100 * time.Millisecond, Metrics: []string{"named_metrics.queue"}}
+			}},
 		{"the first", typed("pick_first", "PickFirst", `, shuffle_address_list: true`),
 			func(l *resource.LoadBalancing) { l.Policy, l.ShuffleAddresses = resource.PickFirst, true }},
 		{"bounded loads", `{name: a, ` + eds + `, lb_policy: MAGLEV, common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true, hash_balance_factor: 120}}}`,
@@ -70,7 +81,7 @@ func TestBalancingIsRead(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			want := usual
 			c.want(&want)
-			if got := must[resource.Cluster](t, decode.Cluster, c.in).LB; got != want {
+			if got := must[resource.Cluster](t, decode.Cluster, c.in).LB; !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})
@@ -89,6 +100,10 @@ func TestBadBalancingIsRefusedByFieldPath(t *testing.T) {
 			`slow_start_config.min_weight_percent.value: value must be inside range [0, 100]`},
 		{"no decay", typed("peak_ewma", "PeakEwma", `, decay_time: 0s`), `typed_config.decay_time: must be above 0s`},
 		{"no penalty", typed("peak_ewma", "PeakEwma", `, penalty_value: 0`), `typed_config.penalty_value: must be above 0`},
+		{"reports out of band", typed("client_side_weighted_round_robin", "ClientSideWeightedRoundRobin", `, enable_oob_load_report: true`),
+			`typed_config.enable_oob_load_report: not supported by this version`},
+		{"a negative penalty", typed("client_side_weighted_round_robin", "ClientSideWeightedRoundRobin", `, error_utilization_penalty: -1`),
+			`typed_config.error_utilization_penalty: `},
 		{"less than its share", typed("maglev", "Maglev", `, consistent_hashing_lb_config: {hash_balance_factor: 99}`),
 			`consistent_hashing_lb_config.hash_balance_factor: value must be greater than or equal to 100`},
 		{"less than its share of the cluster's", `{name: a, ` + eds + `, common_lb_config: {consistent_hashing_lb_config: {hash_balance_factor: 1}}}`,

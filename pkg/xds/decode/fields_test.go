@@ -20,6 +20,7 @@ import (
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	weightedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
 	firstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/pick_first/v3"
@@ -43,7 +44,7 @@ func roots() []proto.Message {
 		&filelogv3.FileAccessLog{}, &streamlogv3.StdoutAccessLog{}, &streamlogv3.StderrAccessLog{},
 		&grpclogv3.HttpGrpcAccessLogConfig{}, &grpclogv3.TcpGrpcAccessLogConfig{}, &tracev3.ZipkinConfig{},
 		&tracev3.OpenTelemetryConfig{}, &httpv3.HttpProtocolOptions{}, &leastv3.LeastRequest{}, &robinv3.RoundRobin{},
-		&randomv3.Random{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &firstv3.PickFirst{}, peakEWMAType.New().Interface(), &wrrv3.WrrLocality{}, &routev3.FilterConfig{},
+		&randomv3.Random{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &firstv3.PickFirst{}, &weightedv3.ClientSideWeightedRoundRobin{}, peakEWMAType.New().Interface(), &wrrv3.WrrLocality{}, &routev3.FilterConfig{},
 		&previoushostsv3.PreviousHostsPredicate{}, &previousprioritiesv3.PreviousPrioritiesConfig{},
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
 		&proxysocketv3.ProxyProtocolUpstreamTransport{},

@@ -20,3 +20,15 @@ type LatencyEstimate struct {
 	// requests; default 1 000 000; 0: DefaultRTT goes on.
 	Penalty float64
 }
+
+// ClientWeights says how load reports become weights: requests per second ÷
+// (utilization + errors per second ÷ requests per second × ErrorPenalty).
+type ClientWeights struct {
+	Blackout     time.Duration // for so long reports must have come; default 10 s
+	Expiration   time.Duration // of the last report; default 3 min
+	Update       time.Duration // between calculations; default 1 s, at least 100 ms
+	ErrorPenalty float64       // default 1
+	// Metrics of a report that are its utilization, the greatest of them; where none
+	// is above 0, application_utilization is, and then cpu_utilization.
+	Metrics []string
+}

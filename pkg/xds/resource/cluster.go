@@ -75,7 +75,9 @@ const (
 	RingHash     LBPolicy = "ring_hash"
 	Maglev       LBPolicy = "maglev"
 	PeakEWMA     LBPolicy = "peak_ewma"
-	PickFirst    LBPolicy = "pick_first"
+	// ClientWeighted goes round by weights that endpoints' load reports make.
+	ClientWeighted LBPolicy = "client_side_weighted_round_robin"
+	PickFirst      LBPolicy = "pick_first"
 )
 
 // LoadBalancing says how an endpoint is picked.
@@ -97,6 +99,7 @@ type LoadBalancing struct {
 	HashBalanceFactor uint32
 	ShuffleAddresses  bool            // of pick_first
 	PeakEWMA          LatencyEstimate // of peak_ewma
+	ClientWeights     *ClientWeights  // of client_side_weighted_round_robin; else nil
 
 	PanicThreshold   float64 // percent; default 50; 0: off
 	HasPanic         bool
