@@ -31,13 +31,18 @@ const (
 	PolicyRandom       = "random"
 	PolicyRingHash     = "ring_hash"
 	PolicyMaglev       = "maglev"
+	PolicyPeakEWMA     = "peak_ewma"
+	// By load reports of the instances.
+	PolicyClientWeighted = "client_side_weighted_round_robin"
+	PolicyPickFirst      = "pick_first"
 )
 
 // LoadBalancer picks instances.
 type LoadBalancer struct {
-	Policy    string    `json:"policy,omitempty" rule:"enum=round_robin|least_request|random|ring_hash|maglev" doc:"least_request when empty."`
-	HashOn    *HashOn   `json:"hashOn,omitempty" doc:"What ring_hash and maglev hash; exactly one field."`
-	SlowStart *Duration `json:"slowStart,omitempty" rule:"mindur=1s,maxdur=1h" doc:"How long an instance that has just become healthy gets less than its share, growing from 10 %; of round_robin and least_request, not at all when empty."`
+	Policy            string    `json:"policy,omitempty" rule:"enum=round_robin|least_request|random|ring_hash|maglev|peak_ewma|client_side_weighted_round_robin|pick_first" doc:"least_request when empty."`
+	HashOn            *HashOn   `json:"hashOn,omitempty" doc:"What ring_hash and maglev hash; exactly one field."`
+	SlowStart         *Duration `json:"slowStart,omitempty" rule:"mindur=1s,maxdur=1h" doc:"How long an instance that has just become healthy gets less than its share, growing from 10 %; of round_robin, least_request and client_side_weighted_round_robin, not at all when empty."`
+	HashBalanceFactor *uint32   `json:"hashBalanceFactor,omitempty" rule:"min=100,max=10000" doc:"The most of its share of the requests under way that an instance gets, in percent; what ring_hash and maglev would send beyond it goes elsewhere. No bound when empty."`
 }
 
 // HashOn is what a request is hashed on: exactly one field is set.
@@ -152,8 +157,15 @@ func (p *TrafficPolicy) check(f *faults) {
 
 func (lb *LoadBalancer) check(f *faults, path string) {
 	hashes := lb.Policy == PolicyRingHash || lb.Policy == PolicyMaglev
-	if lb.SlowStart != nil && lb.Policy != "" && lb.Policy != PolicyRoundRobin && lb.Policy != PolicyLeastRequest {
-		f.add(path+".slowStart", "only round_robin and least_request start slowly, the policy is %s", lb.Policy)
+	switch lb.Policy {
+	case "", PolicyRoundRobin, PolicyLeastRequest, PolicyClientWeighted:
+	default:
+		if lb.SlowStart != nil {
+			f.add(path+".slowStart", "only round_robin, least_request and client_side_weighted_round_robin start slowly, the policy is %s", lb.Policy)
+		}
+	}
+	if lb.HashBalanceFactor != nil && !hashes {
+		f.add(path+".hashBalanceFactor", "only ring_hash and maglev bound loads, the policy is %s", strings.TrimSpace(lb.Policy+" "))
 	}
 	h := lb.HashOn
 	if h == nil {

@@ -43,7 +43,9 @@ func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clus
 		OutlierDetection:     outliers(spec.OutlierDetection),
 		Metadata:             resilience(spec.CircuitBreaker, spec.Fallback),
 	}
-	balance(c, spec.LoadBalancer, f)
+	if err := balance(c, spec.LoadBalancer, f); err != nil {
+		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
+	}
 	if err := sameProtocol(c); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
@@ -152,47 +154,6 @@ func outliers(o *mesh.OutlierDetection) *clusterv3.OutlierDetection {
 		MaxEjectionTime:          seconds(max(base, 300*time.Second)),
 		MaxEjectionPercent:       u32(or(o.MaxEjectionPercent, 10)),
 		AlwaysEjectOneHost:       wrapperspb.Bool(true),
-	}
-}
-
-// balance sets the policy; gRPC gets the nearest one that it has.
-func balance(c *clusterv3.Cluster, lb *mesh.LoadBalancer, f Flavor) {
-	policy := mesh.PolicyLeastRequest
-	if lb != nil && lb.Policy != "" {
-		policy = lb.Policy
-	}
-	switch policy {
-	case mesh.PolicyRoundRobin:
-		c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
-	case mesh.PolicyRandom:
-		c.LbPolicy = clusterv3.Cluster_RANDOM
-	case mesh.PolicyRingHash:
-		c.LbPolicy = clusterv3.Cluster_RING_HASH
-	case mesh.PolicyMaglev:
-		c.LbPolicy = clusterv3.Cluster_MAGLEV
-	default:
-		c.LbPolicy = clusterv3.Cluster_LEAST_REQUEST
-	}
-	if f == GRPC && c.LbPolicy != clusterv3.Cluster_RING_HASH {
-		if c.LbPolicy == clusterv3.Cluster_MAGLEV {
-			c.LbPolicy = clusterv3.Cluster_RING_HASH
-		} else {
-			c.LbPolicy = clusterv3.Cluster_ROUND_ROBIN
-		}
-	}
-	if lb != nil && lb.SlowStart != nil && f != GRPC {
-		slowStart(c, lb.SlowStart.Std())
-	}
-}
-
-// slowStart lets new instances begin with a tenth of their share.
-func slowStart(c *clusterv3.Cluster, window time.Duration) {
-	s := &clusterv3.Cluster_SlowStartConfig{SlowStartWindow: seconds(window), MinWeightPercent: &typev3.Percent{Value: 10}}
-	switch c.LbPolicy {
-	case clusterv3.Cluster_ROUND_ROBIN:
-		c.LbConfig = &clusterv3.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &clusterv3.Cluster_RoundRobinLbConfig{SlowStartConfig: s}}
-	case clusterv3.Cluster_LEAST_REQUEST:
-		c.LbConfig = &clusterv3.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &clusterv3.Cluster_LeastRequestLbConfig{SlowStartConfig: s}}
 	}
 }
 
