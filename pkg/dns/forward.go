@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -54,9 +55,9 @@ func (s *Server) forward(ctx context.Context, raw []byte, q *query, tcp bool) ([
 		var answer []byte
 		attempt, cancel := context.WithTimeout(ctx, s.config.Timeout)
 		if tcp {
-			answer, err = s.exchangeTCP(attempt, r, ask, q)
+			answer, err = exchangeTCP(attempt, r, ask, q, &s.counts.Spoofed)
 		} else {
-			answer, err = s.exchangeUDP(attempt, r, ask, q)
+			answer, err = exchangeUDP(attempt, r, ask, q, mostUDP, &s.counts.Spoofed)
 		}
 		cancel()
 		if err == nil {
@@ -79,7 +80,7 @@ func newID() uint16 {
 
 // exchangeUDP has a socket of its own: a port that nobody can guess either, and
 // connected, so that datagrams of others do not arrive.
-func (s *Server) exchangeUDP(ctx context.Context, to netip.AddrPort, ask []byte, q *query) ([]byte, error) {
+func exchangeUDP(ctx context.Context, to netip.AddrPort, ask []byte, q *query, most int, spoofed *atomic.Uint64) ([]byte, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "udp", to.String())
 	if err != nil {
@@ -92,7 +93,7 @@ func (s *Server) exchangeUDP(ctx context.Context, to netip.AddrPort, ask []byte,
 	if _, err := c.Write(ask); err != nil {
 		return nil, err
 	}
-	b := make([]byte, mostUDP+1) // one more than anybody gets: longer is told from cut
+	b := make([]byte, most+1) // one more than anybody gets: longer is told from cut
 	for {
 		n, err := c.Read(b)
 		if err != nil {
@@ -101,11 +102,11 @@ func (s *Server) exchangeUDP(ctx context.Context, to netip.AddrPort, ask []byte,
 		if q.answers(b[:n], id) {
 			return b[:n], nil
 		}
-		s.counts.Spoofed.Add(1)
+		spoofed.Add(1)
 	}
 }
 
-func (s *Server) exchangeTCP(ctx context.Context, to netip.AddrPort, ask []byte, q *query) ([]byte, error) {
+func exchangeTCP(ctx context.Context, to netip.AddrPort, ask []byte, q *query, spoofed *atomic.Uint64) ([]byte, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "tcp", to.String())
 	if err != nil {
@@ -123,7 +124,7 @@ func (s *Server) exchangeTCP(ctx context.Context, to netip.AddrPort, ask []byte,
 		return nil, err
 	}
 	if !q.answers(answer, id) {
-		s.counts.Spoofed.Add(1)
+		spoofed.Add(1)
 		return nil, errors.New("the answer is to another question")
 	}
 	return answer, nil

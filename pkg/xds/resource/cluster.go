@@ -11,7 +11,9 @@ type ClusterType uint8
 const (
 	Static ClusterType = iota
 	EDS
-	Original // where each connection was meant to go
+	Original   // where each connection was meant to go
+	StrictDNS  // all addresses of names
+	LogicalDNS // one address of a name at a time
 )
 
 // Cluster is a set of endpoints that do the same, and how to talk to them.
@@ -22,7 +24,8 @@ type Cluster struct {
 	Type        ClusterType
 	EDSName     string       // EDS resource name; the cluster's where the service name is empty
 	OriginalDst *OriginalDst // of type Original; nil otherwise
-	// Endpoints of a static cluster; nil for EDS, none for Original.
+	DNS         *DNSLookup   // of types StrictDNS and LogicalDNS; nil otherwise
+	// Endpoints of a static cluster; nil for EDS and DNS, none for Original.
 	Static *Assignment
 
 	ConnectTimeout       time.Duration // default 5 s
