@@ -36,7 +36,10 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 		a = cfg.Static
 	}
 	prev := c.view.Load()
-	hosts := carryHosts(prev, a)
+	hosts := carryLogical(prev, cfg, a)
+	if hosts == nil {
+		hosts = carryHosts(prev, a)
+	}
 	for {
 		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, 0)) {
 			break

@@ -21,7 +21,7 @@ import (
 // the endpoint that the configuration holds anyway.
 type Host struct {
 	// Set once.
-	Addr netip.AddrPort // invalid for a Unix socket
+	Addr netip.AddrPort // invalid for a Unix socket; the first one of a logical host, see Dial
 
 	// Replaced by Update; address and host name stay.
 	spec     atomic.Pointer[resource.Endpoint]
@@ -57,6 +57,7 @@ const (
 	flagGone
 	flagNamed // has a host name
 	flagCalls // of HTTP/2 it takes calls of gRPC only
+	flagMoved // its address is no longer Addr
 )
 
 func newHost(e *resource.Endpoint, l *resource.Locality) *Host {

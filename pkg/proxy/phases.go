@@ -345,7 +345,7 @@ func (x *exchange) requireTLS(vh *virtualHost) filter.Verdict {
 func (x *exchange) noteHost(h *lb.Host) {
 	r := &x.Record
 	r.HasUpstream = true
-	r.UpstreamAddr = h.Addr
+	r.UpstreamAddr = h.Dial()
 	r.UpstreamPath = h.Path()
 	r.UpstreamHostname = h.Hostname()
 }

@@ -164,7 +164,7 @@ func (on *clusterOn) transport(h *lb.Host) *transport {
 // dial connects to an endpoint, over TLS where the cluster says so. protocol is
 // offered by ALPN where the cluster names none; empty offers nothing.
 func (on *clusterOn) dial(host *lb.Host, protocol string, h secureHandler) (*reactor.Conn, error) {
-	to := reactor.Addr{AddrPort: host.Addr, Unix: host.Path()}
+	to := reactor.Addr{AddrPort: host.Dial(), Unix: host.Path()}
 	t := on.transport(host)
 	switch {
 	case t.res == nil && (t != &plainTransport || !securedCluster(on.spec.res)):

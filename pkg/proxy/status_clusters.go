@@ -129,7 +129,7 @@ func hostStatus(h *lb.Host) HostStatus {
 	if path := h.Path(); path != "" {
 		s.Address = AddressStatus{Pipe: &PipeStatus{path}, text: path}
 	} else {
-		s.Address = AddressStatus{Socket: &SocketAddressStatus{h.Addr.Addr().String(), h.Addr.Port()}, text: h.Text()}
+		s.Address = AddressStatus{Socket: &SocketAddressStatus{h.Dial().Addr().String(), h.Dial().Port()}, text: h.Text()}
 	}
 	return s
 }

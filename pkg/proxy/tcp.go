@@ -161,7 +161,7 @@ func (t *tunnel) connect() {
 	t.attempts++
 	t.timedOut, t.rec.TransportReason = false, ""
 	t.rec.Attempts = uint16(t.attempts)
-	t.rec.UpstreamAddr, t.rec.UpstreamPath, t.rec.HasUpstream = t.host.Addr, t.host.Path(), true
+	t.rec.UpstreamAddr, t.rec.UpstreamPath, t.rec.HasUpstream = t.host.Dial(), t.host.Path(), true
 	if !w.loop.MayDial() {
 		w.makePlace()
 	}
