@@ -160,6 +160,7 @@ func (d *plane) samples() []metrics.Sample {
 	c := d.hub.Counts()
 	add(metrics.KindCounter, "outrigger.tap_records", "exchanges tapped", c.Produced)
 	add(metrics.KindCounter, "outrigger.tap_dropped", "tapped exchanges that found their ring full", c.Dropped)
+	out = append(out, d.lookups.samples()...)
 	return append(out, d.dnsSamples()...)
 }
 

@@ -57,6 +57,7 @@ type plane struct {
 	dns    *dns.Server // nil: none
 	names  meshNames   // of the latest snapshot
 	places places      // where those names are
+	lookups
 
 	lastGood *client.LastGood                   // nil: none is kept
 	gate     sync.Mutex                         // held while the configuration is put in service, or is to stay
@@ -137,6 +138,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	if err = <-bound; err != nil {
 		return nil, err
 	}
+	d.run(runCtx, "DNS clusters", d.resolver.Run)
 	d.run(runCtx, "xDS client", d.client.Run)
 	if env.Options.Secure() {
 		d.run(runCtx, "identity", d.provideIdentity)
@@ -156,7 +158,7 @@ func (d *plane) bindStatic(result chan<- error) {
 		Clusters: map[string]*resource.Cluster{}, Assignments: map[string]*resource.Assignment{},
 	}
 	for _, r := range d.boot.Clusters {
-		if c, ok := r.Value.(*resource.Cluster); ok && c.Type != resource.EDS {
+		if c, ok := r.Value.(*resource.Cluster); ok && c.Discovered() == "" {
 			s.Clusters[c.Name] = c
 		}
 	}
@@ -208,8 +210,9 @@ func (d *plane) fail(err error) {
 }
 
 func (d *plane) newClient(reg *filter.Registry) (*client.Client, error) {
+	d.startResolver()
 	cfg := client.Config{
-		Bootstrap: d.boot, Registry: reg, Dial: d.dialXDS, Publish: d.publish,
+		Bootstrap: d.boot, Registry: reg, Dial: d.dialXDS, Publish: d.publish, LookUp: d.resolver.Want,
 		Log: d.env.Logger.With("part", "xds"), Version: version(),
 		MaxResponseBytes: d.env.Options.MaxResponseBytes,
 	}
@@ -323,11 +326,11 @@ func (d *plane) dialXDS(_ context.Context, t client.Target) (*grpc.ClientConn, e
 func (d *plane) clusterAddress(name string) (string, error) {
 	for _, r := range d.staticClusters() {
 		c, ok := r.Value.(*resource.Cluster)
-		if !ok || c.Name != name || c.Static == nil {
+		if !ok || c.Name != name || c.Configured() == nil {
 			continue
 		}
 		var all []resource.Address
-		for _, l := range c.Static.Localities {
+		for _, l := range c.Configured().Localities {
 			for _, e := range l.Endpoints {
 				all = append(all, e.Address)
 			}

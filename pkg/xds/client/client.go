@@ -33,7 +33,11 @@ type Config struct {
 	Publish func(*resource.Snapshot)
 	Log     *slog.Logger // nil: discard
 	// Store keeps the last complete snapshot; nil: none is kept.
-	Store      *LastGood
+	Store *LastGood
+	// LookUp is told which clusters' names are to be looked up, whenever they have
+	// changed: those in use and those that wait for addresses, all of them each time.
+	// What is found comes back by Assign. It must not wait. Nil: nothing is looked up.
+	LookUp     func([]*resource.Cluster)
 	Version    string // of this program, for the node
 	Extensions []Extension
 	// MaxResponseBytes bounds one response: a gRPC message, the body of a poll, a
@@ -80,6 +84,7 @@ type Client struct {
 	rewant   bool // subscriptions may have to change
 	saveAt   time.Time
 	bootTime time.Time
+	lookedUp map[string]*resource.Cluster // by the key of what is found
 }
 
 // message is what a source tells the goroutine of Run.

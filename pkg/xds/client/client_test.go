@@ -60,6 +60,7 @@ type settings struct {
 	store       *client.LastGood
 	maxResponse int // bytes; 0 is the default
 	log         slog.Handler
+	lookUp      func([]*resource.Cluster)
 }
 
 // start runs a client until the test ends.
@@ -79,7 +80,7 @@ func start(t testing.TB, bootstrap string, o settings) *consumer {
 	}
 	c.client, err = client.New(client.Config{
 		Bootstrap: b, Registry: testFilters(), Dial: dial, Store: o.store, Version: "0.0.0-test", MaxResponseBytes: o.maxResponse,
-		Log: slog.New(o.log),
+		Log: slog.New(o.log), LookUp: o.lookUp,
 		Publish: func(s *resource.Snapshot) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

@@ -63,6 +63,7 @@ type dumper struct {
 	inUse          [decode.KindCount]map[string]*entry
 	bad            [decode.KindCount]map[string]rejected
 	versions       map[string]string
+	found          []*adminv3.EndpointsConfigDump_StaticEndpointConfig // by DNS
 }
 
 func (c *Client) dumper() *dumper {
@@ -79,6 +80,7 @@ func (c *Client) dumper() *dumper {
 			d.bad[k][name] = r
 		}
 	}
+	d.found = foundByDNS(c.asm.active[decode.Endpoints])
 	return d
 }
 
@@ -257,7 +259,7 @@ func (d *dumper) scopedRoutes() proto.Message {
 }
 
 func (d *dumper) endpoints() proto.Message {
-	m := &adminv3.EndpointsConfigDump{}
+	m := &adminv3.EndpointsConfigDump{StaticEndpointConfigs: d.found}
 	for _, e := range d.active[decode.Endpoints] {
 		m.DynamicEndpointConfigs = append(m.DynamicEndpointConfigs, &adminv3.EndpointsConfigDump_DynamicEndpointConfig{
 			VersionInfo: e.version, EndpointConfig: e.asAny(), LastUpdated: timestamppb.New(e.updated),

@@ -59,11 +59,12 @@ func (a *assembler) assignments() map[string]*resource.Assignment {
 	out := make(map[string]*resource.Assignment, len(a.active[decode.Cluster]))
 	for name, e := range a.active[decode.Cluster] {
 		c := e.res.Value.(*resource.Cluster)
-		if c.Type != resource.EDS {
+		from := c.Discovered()
+		if from == "" {
 			out[name] = c.Static
 			continue
 		}
-		if eps := a.active[decode.Endpoints][c.EDSName]; eps != nil {
+		if eps := a.active[decode.Endpoints][from]; eps != nil {
 			out[name] = eps.res.Value.(*resource.Assignment)
 			delete(a.empty, name)
 			continue

@@ -180,6 +180,7 @@ func (c *Client) subscribe(ctx context.Context) {
 		delete(c.sources, key)
 	}
 	c.collect(w)
+	c.lookUp()
 }
 
 // want passes a changed subscription to the stream.
@@ -261,15 +262,16 @@ func (c *Client) limit(ref *decode.Ref, from *entry) time.Duration {
 	return src.InitialFetchTimeout
 }
 
-// addresses are the endpoints of a static cluster.
+// addresses are the endpoints of a static cluster; those of DNS clusters are names,
+// which who dials looks up.
 func (c *Client) addresses(cluster string) []resource.Address {
 	var out []resource.Address
 	for _, r := range c.cfg.Bootstrap.Clusters {
 		cl := r.Value.(*resource.Cluster)
-		if cl.Name != cluster || cl.Static == nil {
+		if cl.Name != cluster || cl.Configured() == nil {
 			continue
 		}
-		for _, l := range cl.Static.Localities {
+		for _, l := range cl.Configured().Localities {
 			for i := range l.Endpoints {
 				out = append(out, l.Endpoints[i].Address)
 			}

@@ -62,7 +62,7 @@ func (j *job) cluster(m *clusterv3.Cluster, p *place) *resource.Cluster {
 // discovery reads where endpoints come from.
 func (j *job) discovery(m *clusterv3.Cluster, c *resource.Cluster, p *place) {
 	if custom := m.GetClusterType(); custom != nil {
-		j.fail(p.field("cluster_type"), "unsupported %q", clip(custom.GetName(), 100))
+		j.customCluster(m, custom, c, p)
 		return
 	}
 	j.only(m.GetType() != clusterv3.Cluster_ORIGINAL_DST && m.GetOriginalDstLbConfig() != nil, p.field("original_dst_lb_config"), "needs type ORIGINAL_DST")
@@ -82,7 +82,7 @@ func (j *job) discovery(m *clusterv3.Cluster, c *resource.Cluster, p *place) {
 	case clusterv3.Cluster_STATIC:
 	case clusterv3.Cluster_STRICT_DNS, clusterv3.Cluster_LOGICAL_DNS:
 		if !literalHosts(m) {
-			j.fail(p.field("type"), "unsupported %s with a host name: only IP addresses need no lookup", m.GetType())
+			j.legacyDNS(m, c, p)
 			return
 		}
 	default:
@@ -113,6 +113,17 @@ func literalHosts(m *clusterv3.Cluster) bool {
 		}
 	}
 	return true
+}
+
+// customCluster reads cluster_type.
+func (j *job) customCluster(m *clusterv3.Cluster, custom *clusterv3.Cluster_CustomClusterType, c *resource.Cluster, p *place) {
+	at := p.field("cluster_type")
+	switch custom.GetTypedConfig().GetTypeUrl() {
+	case dnsClusterURL:
+		j.typedDNS(m, custom.GetTypedConfig(), c, p)
+	default:
+		j.fail(at, "unsupported %q", clip(custom.GetName(), 100))
+	}
 }
 
 func (j *job) rawBuffer(t *corev3.TransportSocket, p *place) {

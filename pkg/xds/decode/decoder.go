@@ -127,6 +127,8 @@ type job struct {
 	name   string
 	fields []FieldError
 	refs   []Ref
+	// hostNames: addresses may be names, as those of DNS clusters are.
+	hostNames bool
 }
 
 func (d *Decoder) job(kind Kind, name string) *job {

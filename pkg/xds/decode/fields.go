@@ -34,10 +34,12 @@ var read = withTLS(map[protoreflect.FullName]string{
 		http2_protocol_options typed_extension_protocol_options outlier_detection upstream_bind_config ring_hash_lb_config
 		maglev_lb_config least_request_lb_config round_robin_lb_config common_lb_config transport_socket transport_socket_matches metadata
 		upstream_connection_options close_connections_on_host_health_failure load_balancing_policy
-		original_dst_lb_config cleanup_interval`,
+		original_dst_lb_config cleanup_interval dns_refresh_rate dns_failure_refresh_rate dns_jitter respect_dns_ttl dns_lookup_family
+		dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init`,
+	cl + "Cluster.RefreshRate":                              "base_interval max_interval",
 	cl + "Cluster.OriginalDstLbConfig":                      "use_http_header http_header_name upstream_port_override",
 	cl + "Cluster.EdsClusterConfig":                         "eds_config service_name",
-	cl + "Cluster.CustomClusterType":                        "name",
+	cl + "Cluster.CustomClusterType":                        "name typed_config",
 	cl + "Cluster.RingHashLbConfig":                         "minimum_ring_size hash_function maximum_ring_size",
 	cl + "Cluster.MaglevLbConfig":                           "table_size",
 	cl + "Cluster.LeastRequestLbConfig":                     "choice_count active_request_bias slow_start_config",
@@ -77,6 +79,13 @@ var read = withTLS(map[protoreflect.FullName]string{
 	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config",
 	ext + "upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig":      "http_protocol_options http2_protocol_options",
 	ext + "upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig": "http_protocol_options http2_protocol_options",
+
+	ext + "clusters.dns.v3.DnsCluster": `dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter typed_dns_resolver_config
+		dns_lookup_family all_addresses_in_single_endpoint dns_min_refresh_rate`,
+	ext + "clusters.dns.v3.DnsCluster.RefreshRate":               "base_interval max_interval",
+	ext + "network.dns_resolver.cares.v3.CaresDnsResolverConfig": "resolvers dns_resolver_options query_timeout_seconds query_tries",
+	co + "DnsResolutionConfig":                                   "resolvers dns_resolver_options",
+	co + "DnsResolverOptions":                                    "use_tcp_for_dns_lookups no_default_search_domain",
 
 	// Endpoints
 	en + "ClusterLoadAssignment":                     "cluster_name endpoints policy",
@@ -278,12 +287,6 @@ var wholes = map[protoreflect.FullName]string{
 
 // harmless are fields that change nothing here, each with the reason.
 var harmless = map[protoreflect.FullName]string{
-	cl + "Cluster.dns_lookup_family":                                                              "nothing is looked up: names are refused",
-	cl + "Cluster.dns_refresh_rate":                                                               "nothing is looked up",
-	cl + "Cluster.dns_failure_refresh_rate":                                                       "nothing is looked up",
-	cl + "Cluster.dns_jitter":                                                                     "nothing is looked up",
-	cl + "Cluster.respect_dns_ttl":                                                                "nothing is looked up",
-	cl + "Cluster.wait_for_warm_on_init":                                                          "every cluster is waited for",
 	cl + "Cluster.ignore_health_on_host_removal":                                                  "endpoints leave at once: there are no active health checks",
 	cl + "Cluster.track_timeout_budgets":                                                          "statistics only",
 	cl + "Cluster.track_cluster_stats":                                                            "statistics only",

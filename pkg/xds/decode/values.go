@@ -216,7 +216,12 @@ func (j *job) address(a *corev3.Address, p *place) resource.Address {
 func (j *job) socketAddress(s *corev3.SocketAddress, p *place) resource.Address {
 	j.only(s.GetProtocol() != corev3.SocketAddress_TCP, p.field("protocol"), "UDP is not supported by this version")
 	ip, err := netip.ParseAddr(s.GetAddress())
-	if err != nil || ip.Zone() != "" && !ip.Is6() {
+	switch {
+	case err != nil && j.hostNames:
+		if !hostName(s.GetAddress()) {
+			j.fail(p.field("address"), "%q is neither an IP address nor a host name", clip(s.GetAddress(), 100))
+		}
+	case err != nil || ip.Zone() != "" && !ip.Is6():
 		j.fail(p.field("address"), "%q is no IP address", clip(s.GetAddress(), 100))
 	}
 	port, ok := s.GetPortSpecifier().(*corev3.SocketAddress_PortValue)
