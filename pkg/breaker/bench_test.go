@@ -48,7 +48,7 @@ func BenchmarkRequest(b *testing.B) {
 		n.Add(c.Classify(Response, 200))
 		n.Observe(1e6)
 		c.Report(token, Success, 1)
-		o.Result(h, 200)
+		o.Result(h, nil, 200)
 		l.ReleaseRequest()
 	}
 }

@@ -311,9 +311,9 @@ func TestTheLoopSideAllocatesNothing(t *testing.T) {
 			l.ReleaseRetry()
 		}
 		l.ReleaseRequest()
-		o.Result(h, 503)
-		o.Local(h, TimedOut)
-		o.Result(h, 200)
+		o.Result(h, nil, 503)
+		o.Local(h, nil, TimedOut)
+		o.Result(h, nil, 200)
 	}
 	if a := testing.AllocsPerRun(1000, run); a != 0 {
 		t.Errorf("closed: %v allocations, want 0", a)

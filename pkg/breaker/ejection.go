@@ -3,6 +3,7 @@
 package breaker
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -25,11 +26,17 @@ type detector struct {
 	mu       sync.Mutex
 	cfg      *resource.OutlierDetection
 	records  map[Host]*ejectionRecord // hosts that are or were ejected
-	waiting  int                      // records with a multiplier
-	interval int64                    // end of the present interval
+	rates    map[Host]*hostRates      // hosts that loops keep tallies of
+	judged   [origins]ClusterRates
+	waiting  int   // records with a multiplier
+	interval int64 // end of the present interval
 	random   uint64
 	stats    OutlierStats
 }
+
+// MaxRetryAfter bounds what an endpoint's Retry-After or grpc-retry-pushback-ms can
+// do: nobody is left out for longer because of it.
+const MaxRetryAfter = 300 * time.Second
 
 // ejectionRecord is what is remembered of a host while it is in the cluster.
 type ejectionRecord struct {
@@ -46,6 +53,7 @@ type OutlierStats struct {
 	Active   uint32                // ejections_active
 	Overflow uint64                // ejections_overflow: not ejected because of the percentage
 	Enforced uint64                // ejections_enforced_total
+	Total    uint64                // ejections_total: by 5xx or success rate, enforced or not
 	Detected [ejectionTypes]uint64 // ejections_detected_consecutive_5xx, …
 	ByType   [ejectionTypes]uint64 // ejections_enforced_consecutive_5xx, …
 }
@@ -54,7 +62,10 @@ type OutlierStats struct {
 // The log may be nil. The seed is for enforcing percentages and jitter.
 func NewOutlier(name string, cfg *resource.OutlierDetection, m Members, log *EventLog, seed uint64) *Outlier {
 	o := new(Outlier)
-	o.detector = detector{name: name, members: m, log: log, random: seed, records: map[Host]*ejectionRecord{}}
+	o.detector = detector{
+		name: name, members: m, log: log, random: seed, records: map[Host]*ejectionRecord{}, rates: map[Host]*hostRates{},
+		judged: [origins]ClusterRates{unjudged, unjudged},
+	}
 	o.Update(cfg)
 	return o
 }
@@ -78,7 +89,7 @@ func (o *Outlier) Update(cfg *resource.OutlierDetection) {
 		}
 	})
 	clear(o.records)
-	o.waiting, o.stats.Active = 0, 0
+	o.waiting, o.stats.Active, o.interval = 0, 0, 0
 	if changed {
 		o.members.Changed()
 	}
@@ -98,7 +109,12 @@ func (o *Outlier) Tick(now int64) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	pending := o.pending.Swap(false)
-	if o.cfg == nil || !pending && o.waiting == 0 {
+	if o.cfg == nil {
+		return
+	}
+	o.meet()
+	ends := (o.cfg.Rates() || len(o.rates) > 0) && now >= o.interval
+	if !pending && o.waiting == 0 && !ends {
 		return
 	}
 	var hosts, changed int
@@ -115,9 +131,6 @@ func (o *Outlier) Tick(now int64) {
 			changed++
 		}
 	})
-	if newInterval {
-		o.interval = now + int64(o.cfg.Interval)
-	}
 	if pending {
 		o.members.Each(func(h Host) {
 			if o.detect(h, hosts, now) {
@@ -125,7 +138,36 @@ func (o *Outlier) Tick(now int64) {
 			}
 		})
 	}
+	if newInterval {
+		changed += o.endInterval(hosts, now)
+	}
 	if changed > 0 {
+		o.members.Changed()
+	}
+}
+
+// endInterval judges rates, and begins the next interval. What was counted before
+// the first began is of no interval.
+func (o *detector) endInterval(hosts int, now int64) (ejected int) {
+	first := o.interval == 0
+	o.interval = now + int64(o.cfg.Interval)
+	o.count()
+	if o.cfg.Rates() && !first {
+		return o.judge(hosts, now)
+	}
+	return 0
+}
+
+// HealthCheckSucceeded takes an ejected host back where the settings say so: an
+// active health check has found it healthy. Not for loops.
+func (o *Outlier) HealthCheckSucceeded(h Host, now int64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.cfg == nil || !o.cfg.UnejectChecked || !h.Ejected() {
+		return
+	}
+	if r := o.records[h]; r != nil {
+		o.uneject(h, r, now)
 		o.members.Changed()
 	}
 }
@@ -154,14 +196,10 @@ func (o *detector) release(h Host, now int64, newInterval bool) bool {
 	switch {
 	case r == nil:
 	case h.Ejected():
-		if now < r.until {
+		if now < max(r.until, min(o.retryAt(h), r.since+int64(MaxRetryAfter))) {
 			return false
 		}
-		h.SetEjected(false)
-		h.Consecutive().Store(0) // it starts anew
-		o.stats.Active--
-		o.log.add(o.event(h, r, "UNEJECT", true, now))
-		r.since = now
+		o.uneject(h, r, now)
 		return true
 	case newInterval && r.times > 0:
 		if r.times--; r.times == 0 {
@@ -171,6 +209,18 @@ func (o *detector) release(h Host, now int64, newInterval bool) bool {
 	return false
 }
 
+func (o *detector) uneject(h Host, r *ejectionRecord, now int64) {
+	h.SetEjected(false)
+	h.Consecutive().Store(0) // it starts anew
+	o.stats.Active--
+	o.log.add(o.event(h, r, "UNEJECT", true, now))
+	r.since = now
+}
+
+// detectOrder is Envoy's: a row of gateway failures is one of 5xx, too, and is found
+// first.
+var detectOrder = [consecutiveTypes]EjectionType{ConsecutiveGateway, Consecutive5xx, ConsecutiveLocal}
+
 // detect ejects a host with pending bits.
 func (o *detector) detect(h Host, hosts int, now int64) bool {
 	word := h.Consecutive()
@@ -179,50 +229,91 @@ func (o *detector) detect(h Host, hosts int, now int64) bool {
 		return false
 	}
 	word.And(^(bits << pendingBit))
-	for t := range ejectionTypes {
+	for _, t := range detectOrder {
 		if bits>>t&1 == 0 || h.Ejected() {
 			continue
 		}
 		o.stats.Detected[t]++
-		if o.eject(h, t, hosts, now) {
+		if o.eject(h, t, -1, hosts, now) {
 			return true
 		}
 	}
 	return false
 }
 
-// eject ejects the host if the enforcing percentage and the share of ejected
-// hosts allow it.
-func (o *detector) eject(h Host, t EjectionType, hosts int, now int64) bool {
-	enforcing := [...]uint32{o.cfg.Enforcing5xx, o.cfg.EnforcingGateway, o.cfg.EnforcingLocal}[t]
-	threshold := [...]uint32{o.cfg.Consecutive5xx, o.cfg.ConsecutiveGateway, o.cfg.ConsecutiveLocal}[t]
-	r := o.records[h]
-	if r == nil {
-		r = new(ejectionRecord)
-	}
-	r.reason = t
-	if !o.draw(enforcing) {
-		o.log.add(o.event(h, r, "EJECT", false, now).count(threshold, hosts))
-		return false
-	}
+// eject ejects the host if the share of ejected hosts and the enforcing percentage
+// allow it, asked in Envoy's order. percent is its success rate, -1 where that is
+// not why.
+func (o *detector) eject(h Host, t EjectionType, percent float64, hosts int, now int64) bool {
 	share := uint64(o.stats.Active+1) * 100
 	if share > uint64(o.cfg.MaxEjectionPercent)*uint64(hosts) && !(o.cfg.AlwaysEjectOne && o.stats.Active == 0) {
 		o.stats.Overflow++
 		return false
 	}
-	if r.times++; r.times == 1 {
+	if t == Consecutive5xx || t == SuccessRate {
+		o.stats.Total++
+	}
+	r := o.records[h]
+	if r == nil {
+		r = new(ejectionRecord)
+	}
+	r.reason = t
+	enforced := o.draw(o.enforcing(t))
+	if enforced {
+		o.out(h, r, t, now)
+	}
+	e := o.event(h, r, "EJECT", enforced, now)
+	e.Hosts = hosts
+	o.reasons(&e, t, percent)
+	o.log.add(e)
+	if enforced {
+		r.since = now
+	}
+	return enforced
+}
+
+// out marks the host and remembers for how long.
+func (o *detector) out(h Host, r *ejectionRecord, t EjectionType, now int64) {
+	if r.times == 0 {
 		o.waiting++
 	}
+	r.times++
 	r.total++
-	r.until = now + o.duration(r.times)
+	r.until = max(now+o.duration(r.times), min(o.retryAt(h), now+int64(MaxRetryAfter)))
+	if base := int64(o.cfg.BaseEjection); base > 0 {
+		// What goes beyond the maximum does not lengthen the way back.
+		r.times = min(r.times, uint32(min((int64(o.cfg.MaxEjection)+base-1)/base+1, math.MaxUint32)))
+	}
 	o.records[h] = r
 	h.SetEjected(true)
 	o.stats.Active++
 	o.stats.Enforced++
 	o.stats.ByType[t]++
-	o.log.add(o.event(h, r, "EJECT", true, now).count(threshold, hosts))
-	r.since = now
-	return true
+}
+
+func (o *detector) enforcing(t EjectionType) uint32 {
+	c := o.cfg
+	return [...]uint32{
+		c.Enforcing5xx, c.EnforcingGateway, c.EnforcingLocal, c.SuccessRate.Enforcing,
+		c.SuccessRate.EnforcingLocal, c.Failure.Enforcing, c.Failure.EnforcingLocal,
+	}[t]
+}
+
+// reasons adds the numbers that led to the ejection.
+func (o *detector) reasons(e *Event, t EjectionType, percent float64) {
+	e.Percent = percent
+	switch t {
+	case Consecutive5xx:
+		e.Threshold = o.cfg.Consecutive5xx
+	case ConsecutiveGateway:
+		e.Threshold = o.cfg.ConsecutiveGateway
+	case ConsecutiveLocal:
+		e.Threshold = o.cfg.ConsecutiveLocal
+	case SuccessRate:
+		e.Rates = o.judged[external]
+	case SuccessRateLocal:
+		e.Rates = o.judged[localOrigin]
+	}
 }
 
 // duration is the base time times the number of ejections, bounded, plus jitter.

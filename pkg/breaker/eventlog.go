@@ -21,29 +21,40 @@ type Event struct {
 	SinceLast time.Duration // since the host's last event; negative: there was none
 	For       time.Duration // how long, for an enforced ejection
 	Threshold uint32        // failures in a row that led to it
+	Percent   float64       // the host's success rate that led to it
+	Rates     ClusterRates  // what that was compared with, by type SUCCESS_RATE
 	Active    uint32        // hosts of the cluster that are ejected now
 	Hosts     int           // hosts of the cluster
 }
 
-func (e Event) count(threshold uint32, hosts int) Event {
-	e.Threshold, e.Hosts = threshold, hosts
-	return e
-}
+// Envoy's details of an ejection; percentages are rounded down.
+type (
+	ejectSuccessRate struct {
+		Host      uint32 `json:"host_success_rate"`
+		Average   uint32 `json:"cluster_average_success_rate"`
+		Threshold uint32 `json:"cluster_success_rate_ejection_threshold"`
+	}
+	ejectFailurePercentage struct {
+		Host uint32 `json:"host_success_rate"`
+	}
+	ejectConsecutive struct{}
+)
 
 // MarshalJSON writes the fields of Envoy's outlier event log
 // (envoy.data.cluster.v3.OutlierDetectionEvent) and after them our own.
 func (e Event) MarshalJSON() ([]byte, error) {
-	type consecutive struct{}
 	out := struct {
-		Type        string       `json:"type"`
-		Cluster     string       `json:"cluster_name"`
-		Upstream    string       `json:"upstream_url"`
-		Action      string       `json:"action"`
-		Ejections   uint32       `json:"num_ejections"`
-		Enforced    bool         `json:"enforced"`
-		Consecutive *consecutive `json:"eject_consecutive_event,omitempty"`
-		Timestamp   string       `json:"timestamp"`
-		SinceLast   string       `json:"secs_since_last_action,omitempty"`
+		Type        string                  `json:"type"`
+		Cluster     string                  `json:"cluster_name"`
+		Upstream    string                  `json:"upstream_url"`
+		Action      string                  `json:"action"`
+		Ejections   uint32                  `json:"num_ejections"`
+		Enforced    bool                    `json:"enforced"`
+		Rate        *ejectSuccessRate       `json:"eject_success_rate_event,omitempty"`
+		Consecutive *ejectConsecutive       `json:"eject_consecutive_event,omitempty"`
+		Failure     *ejectFailurePercentage `json:"eject_failure_percentage_event,omitempty"`
+		Timestamp   string                  `json:"timestamp"`
+		SinceLast   string                  `json:"secs_since_last_action,omitempty"`
 
 		Failures  uint32 `json:"consecutive_failures,omitempty"`
 		Active    uint32 `json:"ejected_hosts"`
@@ -56,7 +67,14 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Failures: e.Threshold, Active: e.Active, Hosts: e.Hosts, ForMillis: e.For.Milliseconds(),
 	}
 	if e.Action == "EJECT" {
-		out.Consecutive = &consecutive{}
+		switch host := uint32(max(e.Percent, 0)); e.Type {
+		case SuccessRate, SuccessRateLocal:
+			out.Rate = &ejectSuccessRate{host, uint32(max(e.Rates.Average, 0)), uint32(max(e.Rates.Threshold, 0))}
+		case FailurePercentage, FailurePercentageLocal:
+			out.Failure = &ejectFailurePercentage{host}
+		default:
+			out.Consecutive = &ejectConsecutive{}
+		}
 	}
 	if e.SinceLast >= 0 {
 		out.SinceLast = strconv.FormatInt(int64(e.SinceLast/time.Second), 10)

@@ -21,18 +21,28 @@ type Host interface {
 // EjectionType is the reason of an ejection.
 type EjectionType uint8
 
-// The types.
+// The types. The first three are found by loops, the others at the end of an
+// interval.
 const (
 	Consecutive5xx EjectionType = iota
 	ConsecutiveGateway
 	ConsecutiveLocal
+	SuccessRate
+	SuccessRateLocal
+	FailurePercentage
+	FailurePercentageLocal
 	ejectionTypes
+	consecutiveTypes = SuccessRate
 )
+
+// EjectionTypes is the number of types, for loops over OutlierStats.
+const EjectionTypes = int(ejectionTypes)
 
 // String is Envoy's name.
 func (t EjectionType) String() string {
 	return [...]string{
-		"CONSECUTIVE_5XX", "CONSECUTIVE_GATEWAY_FAILURE", "CONSECUTIVE_LOCAL_ORIGIN_FAILURE",
+		"CONSECUTIVE_5XX", "CONSECUTIVE_GATEWAY_FAILURE", "CONSECUTIVE_LOCAL_ORIGIN_FAILURE", "SUCCESS_RATE",
+		"SUCCESS_RATE_LOCAL_ORIGIN", "FAILURE_PERCENTAGE", "FAILURE_PERCENTAGE_LOCAL_ORIGIN",
 	}[t]
 }
 
@@ -43,32 +53,40 @@ func (t EjectionType) String() string {
 const (
 	counterBits = 20
 	counterMask = 1<<counterBits - 1
-	allCounters = 1<<(counterBits*uint(ejectionTypes)) - 1
-	pendingBit  = counterBits * uint(ejectionTypes)
+	allCounters = 1<<(counterBits*uint(consecutiveTypes)) - 1
+	pendingBit  = counterBits * uint(consecutiveTypes)
 )
 
-// Outlier ejects hosts of one cluster that fail several times in a row.
+// Outlier ejects hosts of one cluster that fail: several times in a row, or more
+// often than others or than a threshold.
 type Outlier struct {
 	config  atomic.Pointer[resource.OutlierDetection] // nil: off
 	pending atomic.Bool                               // some host has a pending bit
+	tallies atomic.Pointer[Tally]                     // those that Tick has not seen yet
 
 	detector // off the loop
 }
 
 // Result counts a response of the host. Loops call it once per response; while a
-// host does not fail it costs one load.
-func (o *Outlier) Result(h Host, status int) {
+// host does not fail it costs one load. The tally is the loop's own of that host,
+// nil where it has none.
+func (o *Outlier) Result(h Host, t *Tally, status int) {
+	cfg := o.config.Load()
+	if cfg == nil {
+		return
+	}
 	word := h.Consecutive()
-	if status < 500 {
+	if !cfg.IsError(status) {
+		t.add(external, true)
+		if cfg.SplitLocal {
+			t.add(localOrigin, true)
+		}
 		if w := word.Load(); w&allCounters != 0 {
 			succeeded(word)
 		}
 		return
 	}
-	cfg := o.config.Load()
-	if cfg == nil {
-		return
-	}
+	t.add(external, false)
 	o.failed(word, Consecutive5xx, cfg.Consecutive5xx)
 	if status >= 502 && status <= 504 {
 		o.failed(word, ConsecutiveGateway, cfg.ConsecutiveGateway)
@@ -76,28 +94,41 @@ func (o *Outlier) Result(h Host, status int) {
 		clearCounters(word, counterOf(ConsecutiveGateway))
 	}
 	if cfg.SplitLocal {
-		clearCounters(word, counterOf(ConsecutiveLocal)) // it did answer
+		t.add(localOrigin, true) // it did answer
+		clearCounters(word, counterOf(ConsecutiveLocal))
+	}
+}
+
+// Connected counts a connection to the host that carries no requests.
+func (o *Outlier) Connected(h Host, t *Tally) {
+	cfg := o.config.Load()
+	switch {
+	case cfg == nil:
+	case cfg.SplitLocal:
+		t.add(localOrigin, true)
+		clearCounters(h.Consecutive(), counterOf(ConsecutiveLocal))
+	default:
+		t.add(external, true)
+		clearCounters(h.Consecutive(), allCounters)
 	}
 }
 
 // Local counts a failure that the host did not send: no connection, a reset, a
-// timeout. Unless such failures are split off, they count like 503, 500 and 504.
-func (o *Outlier) Local(h Host, r Result) {
+// timeout. Unless such failures are split off, they count like 503 and 504.
+func (o *Outlier) Local(h Host, t *Tally, r Result) {
 	cfg := o.config.Load()
 	if cfg == nil || r == Response {
 		return
 	}
 	word := h.Consecutive()
 	if cfg.SplitLocal {
+		t.add(localOrigin, false)
 		o.failed(word, ConsecutiveLocal, cfg.ConsecutiveLocal)
 		return
 	}
+	t.add(external, false)
 	o.failed(word, Consecutive5xx, cfg.Consecutive5xx)
-	if r == Reset {
-		clearCounters(word, counterOf(ConsecutiveGateway))
-	} else {
-		o.failed(word, ConsecutiveGateway, cfg.ConsecutiveGateway)
-	}
+	o.failed(word, ConsecutiveGateway, cfg.ConsecutiveGateway)
 }
 
 // Enabled reports whether anything is detected.

@@ -27,16 +27,21 @@ func (h *fakeHost) SetEjected(on bool)          { h.ejected.Store(on) }
 func (h *fakeHost) Ejected() bool               { return h.ejected.Load() }
 func (h *fakeHost) String() string              { return h.name }
 
-// envoyDefaults are those of envoy.config.cluster.v3.OutlierDetection.
+// envoyDefaults are those of envoy.config.cluster.v3.OutlierDetection, but that no
+// rates are measured.
 var envoyDefaults = resource.OutlierDetection{
 	Consecutive5xx: 5, Enforcing5xx: 100, ConsecutiveGateway: 5, EnforcingGateway: 0,
 	ConsecutiveLocal: 5, EnforcingLocal: 100, Interval: 10 * time.Second, BaseEjection: 30 * time.Second,
 	MaxEjection: 300 * time.Second, MaxEjectionPercent: 10,
+	SuccessRate: resource.SuccessRate{MinHosts: 5, Volume: 100, Stdev: 1.9},
+	Failure:     resource.FailurePercentage{Threshold: 85, MinHosts: 5, Volume: 50},
 }
 
 type outlierScript struct {
 	outlier *Outlier
 	hosts   []*fakeHost
+	tallies [2]map[Host]*Tally // of two workers
+	worker  int
 	now     int64
 	changes int
 	lines   []string
@@ -45,7 +50,7 @@ type outlierScript struct {
 
 func TestOutlierScripts(t *testing.T) {
 	runScripts(t, "outlier", func() func([]string) (string, error) {
-		s := &outlierScript{cfg: envoyDefaults}
+		s := &outlierScript{cfg: envoyDefaults, tallies: [2]map[Host]*Tally{{}, {}}}
 		s.advance(time.Hour)
 		log := NewEventLog(4, func(line []byte) { s.lines = append(s.lines, strings.TrimSpace(string(line))) },
 			func() time.Time { return time.Unix(0, s.now) })
@@ -80,25 +85,62 @@ func (s *outlierScript) do(w []string) (string, error) {
 		}
 		s.configure(parseOptions(w[1:]))
 	case "respond": // respond 0 503 [5]: host 0 answers 503, five times
-		s.times(w, 3, func(h Host) { s.outlier.Result(h, must(strconv.Atoi(w[2]))) })
+		s.times(w, 3, func(h Host) { s.outlier.Result(h, s.tally(h), must(strconv.Atoi(w[2]))) })
 	case "local": // local 0 timeout|connect|reset [5]: a failure before any response
 		r := map[string]Result{"timeout": TimedOut, "connect": NotConnect, "reset": Reset}[w[2]]
-		s.times(w, 3, func(h Host) { s.outlier.Local(h, r) })
+		s.times(w, 3, func(h Host) { s.outlier.Local(h, s.tally(h), r) })
 	case "tick":
 		s.advance(must(time.ParseDuration(w[1])))
 		changes := s.changes
 		s.outlier.Tick(s.now)
-		out := strings.Join(append(s.lines, s.ejected()), "\n")
-		if s.lines = nil; s.changes != changes {
+		out := s.took()
+		if s.changes != changes {
 			out += " (view rebuilt)"
 		}
 		return out, nil
+	case "worker": // worker 1: what follows is seen by that one
+		s.worker = must(strconv.Atoi(w[1]))
+	case "retryafter": // retryafter 0 90s: host 0 wants to be left alone for so long
+		s.tallyOf(s.hosts[must(strconv.Atoi(w[1]))]).RetryAt(s.now + int64(must(time.ParseDuration(w[2]))))
+	case "checked": // checked 0: an active health check of host 0 succeeds
+		s.outlier.HealthCheckSucceeded(s.hosts[must(strconv.Atoi(w[1]))], s.now)
+		return s.took(), nil
+	case "rates":
+		out := ""
+		for _, h := range s.hosts {
+			external, local := s.outlier.SuccessRates(h)
+			out += fmt.Sprintf("%s %.4g %.4g\n", h.name, external, local)
+		}
+		external, local := s.outlier.ClusterRates()
+		return out + fmt.Sprintf("mean and threshold %.4g %.4g, local origin %.4g %.4g", external.Average, external.Threshold, local.Average, local.Threshold), nil
 	case "stats":
 		return fmt.Sprintf("%+v", s.outlier.Stats()), nil
 	default:
 		return "", fmt.Errorf("no command %s", w[0])
 	}
 	return "", nil
+}
+
+// took is what was logged since, and who is out.
+func (s *outlierScript) took() string {
+	out := strings.Join(append(s.lines, s.ejected()), "\n")
+	s.lines = nil
+	return out
+}
+
+func (s *outlierScript) tally(h Host) *Tally {
+	if !s.outlier.Measures() {
+		return nil
+	}
+	return s.tallyOf(h)
+}
+
+func (s *outlierScript) tallyOf(h Host) *Tally {
+	m := s.tallies[s.worker]
+	if m[h] == nil {
+		m[h] = s.outlier.Tally(h)
+	}
+	return m[h]
 }
 
 func (s *outlierScript) times(w []string, at int, f func(Host)) {
@@ -123,6 +165,22 @@ func (s *outlierScript) configure(o options) {
 	o.duration("jitter", &s.cfg.Jitter)
 	o.flag("split", &s.cfg.SplitLocal)
 	o.flag("ejectone", &s.cfg.AlwaysEjectOne)
+	o.duration("interval", &s.cfg.Interval)
+	o.uint32("rate", &s.cfg.SuccessRate.Enforcing)
+	o.uint32("ratelocal", &s.cfg.SuccessRate.EnforcingLocal)
+	o.uint32("ratehosts", &s.cfg.SuccessRate.MinHosts)
+	o.uint32("ratevolume", &s.cfg.SuccessRate.Volume)
+	o.uint32("share", &s.cfg.Failure.Enforcing)
+	o.uint32("sharelocal", &s.cfg.Failure.EnforcingLocal)
+	o.uint32("sharehosts", &s.cfg.Failure.MinHosts)
+	o.uint32("sharevolume", &s.cfg.Failure.Volume)
+	o.uint32("threshold", &s.cfg.Failure.Threshold)
+	o.flag("checks", &s.cfg.UnejectChecked)
+	o.flag("retryafter", &s.cfg.RetryAfter)
+	if v, ok := o["errors"]; ok { // errors=429-429
+		first, last, _ := strings.Cut(v, "-")
+		s.cfg.Errors = []resource.StatusRange{{First: must(strconv.Atoi(first)), Last: must(strconv.Atoi(last))}}
+	}
 	cfg := s.cfg
 	s.outlier.Update(&cfg)
 }
@@ -182,7 +240,7 @@ func TestFailuresInARowAreExactOverWorkers(t *testing.T) {
 		for range workers {
 			wg.Go(func() {
 				for range each {
-					o.Result(h, 500)
+					o.Result(h, nil, 500)
 				}
 			})
 		}
@@ -213,7 +271,7 @@ func TestEjectionsStayWithinTheirPercentage(t *testing.T) {
 		}, Changed: func() {}}, nil, seed)
 		now := int64(1)
 		for range 2000 {
-			o.Result(hosts[rng.IntN(len(hosts))], 200+300*rng.IntN(2))
+			o.Result(hosts[rng.IntN(len(hosts))], nil, 200+300*rng.IntN(2))
 			if rng.IntN(5) > 0 {
 				continue
 			}

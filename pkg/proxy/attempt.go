@@ -23,6 +23,7 @@ type attempt struct {
 
 	startedAt int64 // admitted
 	sentAt    int64 // head queued; 0: not yet
+	retryAt   int64 // before then the endpoint does not want to be asked; 0: it did not say
 	leaves    int64 // when it is to end, its connection being outdated; 0: not
 	status    int
 	verdict   int // status that stands for the call's, if it is gRPC and has one; else 0

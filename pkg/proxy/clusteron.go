@@ -18,8 +18,10 @@ type clusterOn struct {
 	spec   *clusterSpec
 	picker lb.Picker
 	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
+	seen   seenHosts
 	counts breaker.Counts
 	dirty  bool // something was counted since the last flush
+	heeds  bool // Retry-After of endpoints matters
 	// modified by an update that may have outdated connections, which are being looked for.
 	modified bool
 	stats    clusterStats
@@ -51,6 +53,7 @@ func (on *clusterOn) use(spec *clusterSpec) {
 		on.limits = http1.Limits{HeadBytes: spec.res.MaxResponseHeadBytes, HeaderCount: spec.res.MaxResponseHeaders}
 		on.http2 = http2Limits(&spec.res.HTTP2Options, on.limits)
 	}
+	on.heeds = spec.res.Outlier != nil && spec.res.Outlier.RetryAfter
 	on.spec = spec
 }
 
@@ -61,6 +64,7 @@ func (on *clusterOn) refresh() {
 	if spec != nil {
 		on.use(spec)
 	}
+	on.seen.forget()
 	for p := range on.all {
 		if spec != nil && !p.host.Gone() {
 			p.remake()
@@ -117,10 +121,14 @@ func (on *clusterOn) outcome(a *attempt, r breaker.Result, now int64) {
 		return
 	}
 	on.changed()
+	t := on.tally(a.host)
+	if a.retryAt != 0 {
+		on.tallyOf(a.host).RetryAt(a.retryAt)
+	}
 	if r == breaker.Response {
-		spec.outlier.Result(a.host, a.judged())
+		spec.outlier.Result(a.host, t, a.judged())
 	} else {
-		spec.outlier.Local(a.host, r)
+		spec.outlier.Local(a.host, t, r)
 	}
 }
 

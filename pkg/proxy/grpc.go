@@ -118,12 +118,12 @@ func (x *exchange) tellDeadline() {
 // Circuits and outlier detection hear of it as the status of HTTP that it stands
 // for. Envoy does so for heads only; a service that fails has failed in both.
 func (a *attempt) judge(h *codec.Header) {
-	if !a.x.call.is {
-		return
+	if a.x.call.is {
+		if s, ok := grpc.ParseStatus(h.Get("grpc-status")); ok {
+			a.verdict = s.HTTP()
+		}
 	}
-	if s, ok := grpc.ParseStatus(h.Get("grpc-status")); ok {
-		a.verdict = s.HTTP()
-	}
+	a.heed(h)
 }
 
 // judged is the status that circuits and outlier detection hear of.

@@ -22,7 +22,8 @@ type ClusterStatus struct {
 	CircuitBreakers   LimitsStatus `json:"circuit_breakers"`
 	ObservabilityName string       `json:"observability_name"`
 	EDSServiceName    string       `json:"eds_service_name,omitempty"`
-	outlier           bool         // detection is configured
+	OutlierRates
+	outlier bool // detection is configured
 }
 
 // LimitsStatus are a cluster's limits, default priority first.
@@ -49,6 +50,7 @@ type HostStatus struct {
 	Priority uint32         `json:"priority,omitempty"`
 	Locality LocalityStatus `json:"locality"`
 	Canary   bool           `json:"-"`
+	HostRates
 }
 
 // HostStat is one number of an endpoint. As in Envoy's JSON, 64-bit numbers are
@@ -106,6 +108,7 @@ func clusterStatus(name string, spec *clusterSpec) ClusterStatus {
 	for _, h := range spec.lb.View().Hosts() {
 		s.Hosts = append(s.Hosts, hostStatus(h))
 	}
+	s.rate(spec)
 	return s
 }
 
@@ -190,14 +193,7 @@ func (c *ClusterStatus) text(b *bytes.Buffer) {
 	line := func(key string, value any) { fmt.Fprintf(b, "%s::%s::%v\n", c.Name, key, value) }
 	line("observability_name", c.ObservabilityName)
 	if c.outlier {
-		// Statistics of success rates are not part of outlier detection here; -1 is
-		// what Envoy shows when it has none.
-		for _, key := range [...]string{
-			"success_rate_average", "success_rate_ejection_threshold",
-			"local_origin_success_rate_average", "local_origin_success_rate_ejection_threshold",
-		} {
-			line("outlier::"+key, -1)
-		}
+		c.OutlierRates.lines(line)
 	}
 	for i, priority := range [...]string{"default_priority", "high_priority"} {
 		th := &c.CircuitBreakers.Thresholds[i]
@@ -236,6 +232,5 @@ func (h *HostStatus) text(b *bytes.Buffer, cluster string) {
 	line("sub_zone", h.Locality.SubZone)
 	line("canary", strconv.FormatBool(h.Canary))
 	line("priority", strconv.FormatUint(uint64(h.Priority), 10))
-	line("success_rate", "-1")
-	line("local_origin_success_rate", "-1")
+	h.HostRates.lines(line)
 }

@@ -139,20 +139,6 @@ func zeroOrOne(b bool) uint64 {
 	return 0
 }
 
-func (s *sampler) outlier(o *breaker.Outlier) {
-	if o == nil {
-		return
-	}
-	st := o.Stats()
-	s.add("outlier_detection.ejections_active", "Endpoints that are ejected now.", gauge, uint64(st.Active))
-	s.add("outlier_detection.ejections_overflow", "Endpoints not ejected because too many were.", counter, st.Overflow)
-	s.add("outlier_detection.ejections_enforced_total", "Endpoints ejected.", counter, st.Enforced)
-	for i, reason := range [...]string{"consecutive_5xx", "consecutive_gateway_failure", "consecutive_local_origin_failure"} {
-		s.add("outlier_detection.ejections_detected_"+reason, "Endpoints found to fail, ejected or not.", counter, st.Detected[i])
-		s.add("outlier_detection.ejections_enforced_"+reason, "Endpoints ejected.", counter, st.ByType[i])
-	}
-}
-
 // limits shows Envoy's circuit breakers of both priorities.
 func (s *sampler) limits(spec *clusterSpec) {
 	var pending uint64

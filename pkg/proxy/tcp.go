@@ -319,7 +319,7 @@ func (s *tunnelSide) OnConnect(c *reactor.Conn) {
 	t.open = true
 	t.timer.Stop()
 	if o := t.on.spec.outlier; o != nil {
-		o.Result(t.host, 200)
+		o.Connected(t.host, t.on.tally(t.host))
 		t.on.changed()
 	}
 	t.rec.UpstreamLocal = c.LocalAddr()
@@ -435,7 +435,7 @@ func (t *tunnel) upstreamClosed(err error) {
 		t.host.Stats.CxConnectFail.Add(1)
 		t.on.stats.cxConnectFail++
 		if t.on.spec.outlier != nil && !short(err) {
-			t.on.spec.outlier.Local(t.host, breaker.NotConnect)
+			t.on.spec.outlier.Local(t.host, t.on.tally(t.host), breaker.NotConnect)
 			t.on.changed()
 		}
 		t.up.conn = nil

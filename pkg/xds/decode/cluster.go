@@ -189,6 +189,7 @@ func (j *job) httpOptions(a *anypb.Any, c *resource.Cluster, p *place) {
 		return
 	}
 	j.poolOptions(o.GetCommonHttpProtocolOptions(), c, p.field("common_http_protocol_options"))
+	j.errorMatcher(o.GetOutlierDetection(), c, p.field("outlier_detection"))
 	switch v := o.GetUpstreamProtocolOptions().(type) {
 	case *httpv3.HttpProtocolOptions_ExplicitHttpConfig_:
 		at := p.field("explicit_http_config")

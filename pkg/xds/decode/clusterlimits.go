@@ -3,8 +3,6 @@
 package decode
 
 import (
-	"time"
-
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -75,38 +73,4 @@ func (j *job) thresholds(t *clusterv3.CircuitBreakers_Thresholds, to *resource.T
 		to.BudgetPercent = j.percent(b.GetBudgetPercent(), to.BudgetPercent, p.field("retry_budget").field("budget_percent"))
 		to.MinRetries = uint32Or(b.GetMinRetryConcurrency(), to.MinRetries)
 	}
-}
-
-// outlier reads outlier detection with Envoy's defaults. A count of 0 turns a
-// detector off: it is never reached.
-func (j *job) outlier(m *clusterv3.OutlierDetection, p *place) *resource.OutlierDetection {
-	if m == nil {
-		return nil
-	}
-	for name, v := range map[string]uint32{
-		"enforcing_success_rate":                    m.GetEnforcingSuccessRate().GetValue(),
-		"enforcing_local_origin_success_rate":       m.GetEnforcingLocalOriginSuccessRate().GetValue(),
-		"enforcing_failure_percentage":              m.GetEnforcingFailurePercentage().GetValue(),
-		"enforcing_failure_percentage_local_origin": m.GetEnforcingFailurePercentageLocalOrigin().GetValue(),
-	} {
-		j.only(v > 0, p.field(name), notSupported+"; leave it out or set it to 0")
-	}
-	o := &resource.OutlierDetection{
-		Consecutive5xx:     uint32Or(m.GetConsecutive_5Xx(), 5),
-		Enforcing5xx:       uint32Or(m.GetEnforcingConsecutive_5Xx(), 100),
-		ConsecutiveGateway: uint32Or(m.GetConsecutiveGatewayFailure(), 5),
-		EnforcingGateway:   uint32Or(m.GetEnforcingConsecutiveGatewayFailure(), 0),
-		ConsecutiveLocal:   uint32Or(m.GetConsecutiveLocalOriginFailure(), 5),
-		EnforcingLocal:     uint32Or(m.GetEnforcingConsecutiveLocalOriginFailure(), 100),
-		SplitLocal:         m.GetSplitExternalLocalOriginErrors(),
-		Interval:           j.duration(m.GetInterval(), 10*time.Second, p.field("interval")),
-		BaseEjection:       j.duration(m.GetBaseEjectionTime(), 30*time.Second, p.field("base_ejection_time")),
-		MaxEjectionPercent: uint32Or(m.GetMaxEjectionPercent(), 10),
-		AlwaysEjectOne:     m.GetAlwaysEjectOneHost().GetValue(),
-		Jitter:             j.duration(m.GetMaxEjectionTimeJitter(), 0, p.field("max_ejection_time_jitter")),
-	}
-	// Envoy: max_ejection_time is 300 s or the base, whichever is larger.
-	o.MaxEjection = j.duration(m.GetMaxEjectionTime(), max(300*time.Second, o.BaseEjection), p.field("max_ejection_time"))
-	j.only(o.MaxEjection < o.BaseEjection, p.field("max_ejection_time"), "must not be less than base_ejection_time")
-	return o
 }

@@ -55,7 +55,10 @@ var read = withTLS(map[protoreflect.FullName]string{
 	cl + "OutlierDetection": `consecutive_5xx interval base_ejection_time max_ejection_percent enforcing_consecutive_5xx consecutive_gateway_failure
 		enforcing_consecutive_gateway_failure split_external_local_origin_errors consecutive_local_origin_failure
 		enforcing_consecutive_local_origin_failure max_ejection_time max_ejection_time_jitter always_eject_one_host
-		enforcing_success_rate enforcing_local_origin_success_rate enforcing_failure_percentage enforcing_failure_percentage_local_origin`,
+		enforcing_success_rate enforcing_local_origin_success_rate enforcing_failure_percentage enforcing_failure_percentage_local_origin
+		success_rate_minimum_hosts success_rate_request_volume success_rate_stdev_factor failure_percentage_threshold
+		failure_percentage_minimum_hosts failure_percentage_request_volume successful_active_health_check_uneject_host
+		monitors detect_degraded_hosts`,
 	cl + "UpstreamConnectionOptions":  "tcp_keepalive",
 	cl + "LoadBalancingPolicy":        "policies",
 	cl + "LoadBalancingPolicy.Policy": "typed_extension_config",
@@ -76,7 +79,11 @@ var read = withTLS(map[protoreflect.FullName]string{
 		weight_update_period error_utilization_penalty metric_names_for_computing_utilization slow_start_config`,
 	lbp + "wrr_locality.v3.WrrLocality": "endpoint_picking_policy",
 
-	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config",
+	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config outlier_detection",
+	ext + "upstreams.http.v3.HttpProtocolOptions.OutlierDetection":        "error_matcher",
+	"envoy.config.common.matcher.v3.MatchPredicate":                       "or_match http_response_headers_match",
+	"envoy.config.common.matcher.v3.MatchPredicate.MatchSet":              "rules",
+	"envoy.config.common.matcher.v3.HttpHeadersMatch":                     "headers",
 	ext + "upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig":      "http_protocol_options http2_protocol_options",
 	ext + "upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig": "http_protocol_options http2_protocol_options",
 
@@ -296,7 +303,6 @@ var harmless = map[protoreflect.FullName]string{
 	lbp + "common.v3.LocalityLbConfig.ZoneAwareLbConfig.routing_enabled":                          "see Cluster.CommonLbConfig.ZoneAwareLbConfig",
 	lbp + "common.v3.LocalityLbConfig.ZoneAwareLbConfig.min_cluster_size":                         "see Cluster.CommonLbConfig.ZoneAwareLbConfig",
 	cl + "CircuitBreakers.Thresholds.max_connection_pools":                                        "there is one pool per endpoint and loop",
-	cl + "OutlierDetection.successful_active_health_check_uneject_host":                           "there are no active health checks",
 	en + "Endpoint.health_check_config":                                                           "there are no active health checks",
 	en + "LocalityLbEndpoints.proximity":                                                          "zone aware routing is off",
 	en + "LocalityLbEndpoints.metadata":                                                           "matched by nothing that is supported",

@@ -26,6 +26,7 @@ const (
 type ownSettings struct {
 	CircuitBreaker *breakerSettings  `json:"circuitBreaker"`
 	Fallback       *fallbackSettings `json:"fallback"`
+	Outlier        *outlierSettings  `json:"outlierDetection"`
 	HTTP2          string            `json:"http2"`
 	// of listeners
 	Detection *detectionSettings `json:"protocolDetection"`
@@ -70,6 +71,7 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 		j.only(!c.DownstreamProtocol, p.field("http2"), "is for clusters with use_downstream_protocol_config")
 		c.HTTP2Calls = true
 	}
+	j.ownOutlier(s.Outlier, c, p.field("outlierDetection"))
 	c.Breaker = j.breaker(s.CircuitBreaker, p.field("circuitBreaker"))
 	c.Fallback = j.fallback(s.Fallback, p.field("fallback"))
 }

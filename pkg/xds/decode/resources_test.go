@@ -85,6 +85,9 @@ func TestClusterDefaultsAreEnvoys(t *testing.T) {
 		Outlier: &resource.OutlierDetection{
 			Consecutive5xx: 5, Enforcing5xx: 100, ConsecutiveGateway: 5, ConsecutiveLocal: 5, EnforcingLocal: 100,
 			Interval: 10 * time.Second, BaseEjection: 30 * time.Second, MaxEjection: 300 * time.Second, MaxEjectionPercent: 10,
+			SuccessRate:    resource.SuccessRate{MinHosts: 5, Volume: 100, Stdev: 1.9, Enforcing: 100, EnforcingLocal: 100},
+			Failure:        resource.FailurePercentage{Threshold: 85, MinHosts: 5, Volume: 50},
+			UnejectChecked: true,
 		},
 	}
 	if !reflect.DeepEqual(c, want) {
@@ -339,7 +342,6 @@ func TestBadResourcesAreRefusedByFieldPath(t *testing.T) {
 		{"original destination elsewhere", decode.Cluster, `{name: a, type: STATIC, original_dst_lb_config: {}}`, `original_dst_lb_config: needs type ORIGINAL_DST`},
 		{"TLS", decode.Cluster, `{name: a, ` + eds + `, transport_socket: {name: tls}}`, `transport_socket: not supported by this version`},
 		{"health checks", decode.Cluster, `{name: a, ` + eds + `, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}`, `health_checks: not supported by this version`},
-		{"success rate ejection", decode.Cluster, `{name: a, ` + eds + `, outlier_detection: {enforcing_success_rate: 50}}`, `outlier_detection.enforcing_success_rate: not supported by this version`},
 		{"a table that is not prime", decode.Cluster, `{name: a, ` + eds + `, maglev_lb_config: {table_size: 10}}`, `table_size must be prime`},
 		{"an unknown breaker setting", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {circuitBreaker: {treshold: 1}}}}}`, `metadata.filter_metadata["io.outrigger"]: json: unknown field "treshold"`},
 		{"HTTP/2 for what is not known", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {http2: always}}}}`, `metadata.filter_metadata["io.outrigger"].http2: want calls, or nothing`},

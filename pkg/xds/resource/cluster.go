@@ -124,39 +124,6 @@ type Thresholds struct {
 	MaxConnsPerHost uint32 // per_host_thresholds; 0: none
 }
 
-// OutlierDetection ejects endpoints that fail (zero durations mean defaults
-// already applied by decode).
-type OutlierDetection struct {
-	Consecutive5xx     uint32 // 0: off
-	Enforcing5xx       uint32 // percent
-	ConsecutiveGateway uint32
-	EnforcingGateway   uint32
-	ConsecutiveLocal   uint32
-	EnforcingLocal     uint32
-	SplitLocal         bool
-	Interval           time.Duration
-	BaseEjection       time.Duration
-	MaxEjection        time.Duration
-	MaxEjectionPercent uint32
-	AlwaysEjectOne     bool
-	Jitter             time.Duration
-}
-
-// CircuitBreaker has Hystrix's settings and defaults (metadata "io.outrigger").
-type CircuitBreaker struct {
-	Enabled                bool
-	ErrorThresholdPercent  int           // default 50
-	RequestVolumeThreshold int           // default 20
-	Window                 time.Duration // default 10 s
-	Buckets                int           // default 10
-	SleepWindow            time.Duration // default 5 s
-	ForceOpen              bool
-	ForceClosed            bool
-	// What counts as an error.
-	Count5xx, CountTimeout, CountConnectFailure, Count4xx, CountReset bool
-	CountStatus                                                       []int
-}
-
 // HealthStatus is an endpoint's health as EDS says it.
 type HealthStatus uint8
 
