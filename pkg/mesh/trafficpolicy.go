@@ -91,14 +91,6 @@ type CircuitBreaker struct {
 	ForceClosed            bool      `json:"forceClosed,omitempty" doc:"Never open, only count."`
 }
 
-// OutlierDetection is Envoy's consecutive-5xx ejection.
-type OutlierDetection struct {
-	Consecutive5xx     *uint32   `json:"consecutive5xx,omitempty" rule:"max=1000000" doc:"Failures in a row that eject an instance; 5 when empty, 0 for never."`
-	Interval           *Duration `json:"interval,omitempty" rule:"mindur=10ms,maxdur=1h" doc:"How often ejections end or are counted; 10s when empty."`
-	BaseEjectionTime   *Duration `json:"baseEjectionTime,omitempty" rule:"mindur=10ms,maxdur=24h" doc:"Length of the first ejection; it grows with each one; 30s when empty."`
-	MaxEjectionPercent *uint32   `json:"maxEjectionPercent,omitempty" rule:"max=100" doc:"Most of the instances that may be out; 10 when empty, one always may."`
-}
-
 // Retries says what is tried again. Without it only what surely was not processed is.
 type Retries struct {
 	Attempts      *uint32   `json:"attempts,omitempty" rule:"max=10" doc:"Retries after the first attempt; 1 when empty, 0 for none."`
@@ -136,6 +128,9 @@ func (p *TrafficPolicy) check(f *faults) {
 	}
 	if cb := p.Spec.CircuitBreaker; cb != nil && cb.ForceOpen && cb.ForceClosed {
 		f.add("spec.circuitBreaker.forceClosed", "forceOpen and forceClosed exclude each other")
+	}
+	if o := p.Spec.OutlierDetection; o != nil {
+		o.check(f, "spec.outlierDetection")
 	}
 	if r := p.Spec.Retries; r != nil {
 		for i, c := range r.Codes {

@@ -13,7 +13,6 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
@@ -46,7 +45,8 @@ func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clus
 	if err := balance(c, spec.LoadBalancer, f); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
-	if err := sameProtocol(c); err != nil {
+	retryAfter(c, spec.OutlierDetection)
+	if err := sameProtocol(c, errorMatcher(spec.OutlierDetection)); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
 	if err := Validate(c); err != nil {
@@ -56,9 +56,10 @@ func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clus
 }
 
 // sameProtocol lets requests go by the protocol that they came by, so that gRPC
-// works end to end with nothing declared.
-func sameProtocol(c *clusterv3.Cluster) error {
+// works end to end with nothing declared. outliers may be nil.
+func sameProtocol(c *clusterv3.Cluster, outliers *httpv3.HttpProtocolOptions_OutlierDetection) error {
 	packed, err := pack(&httpv3.HttpProtocolOptions{
+		OutlierDetection: outliers,
 		UpstreamProtocolOptions: &httpv3.HttpProtocolOptions_UseDownstreamProtocolConfig{
 			UseDownstreamProtocolConfig: &httpv3.HttpProtocolOptions_UseDownstreamHttpConfig{
 				HttpProtocolOptions: &corev3.Http1ProtocolOptions{}, Http2ProtocolOptions: &corev3.Http2ProtocolOptions{},
@@ -99,7 +100,7 @@ func AppCluster(service, app string, http2 bool) (*clusterv3.Cluster, error) {
 	if !http2 {
 		c.Metadata.FilterMetadata[MetadataNamespace].Fields[http2Key] = structpb.NewStringValue(http2Calls)
 	}
-	if err := sameProtocol(c); err != nil {
+	if err := sameProtocol(c, nil); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", name, err)
 	}
 	if err := Validate(c); err != nil {
@@ -134,27 +135,6 @@ func thresholds(l *mesh.Limits) *clusterv3.CircuitBreakers {
 		}
 	}
 	return &clusterv3.CircuitBreakers{Thresholds: []*clusterv3.CircuitBreakers_Thresholds{t}}
-}
-
-func outliers(o *mesh.OutlierDetection) *clusterv3.OutlierDetection {
-	if o == nil {
-		o = &mesh.OutlierDetection{}
-	}
-	consecutive, enforce := or(o.Consecutive5xx, 5), uint32(100)
-	if consecutive == 0 {
-		consecutive, enforce = 5, 0 // Envoy has no 0 that means never
-	}
-	base := or(o.BaseEjectionTime, mesh.Duration(30*time.Second)).Std()
-	return &clusterv3.OutlierDetection{
-		Consecutive_5Xx:          u32(consecutive),
-		EnforcingConsecutive_5Xx: u32(enforce),
-		EnforcingSuccessRate:     u32(0), // on by default in Envoy, and not asked for
-		Interval:                 seconds(or(o.Interval, mesh.Duration(10*time.Second)).Std()),
-		BaseEjectionTime:         seconds(base),
-		MaxEjectionTime:          seconds(max(base, 300*time.Second)),
-		MaxEjectionPercent:       u32(or(o.MaxEjectionPercent, 10)),
-		AlwaysEjectOneHost:       wrapperspb.Bool(true),
-	}
 }
 
 // resilience are the settings that Envoy has no field for: the circuit
