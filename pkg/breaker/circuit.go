@@ -31,12 +31,19 @@ type Circuit struct {
 
 // shared is what loops write to besides the word.
 type shared struct {
-	totals  [outcomes]atomic.Uint64
+	totals  [counted]atomic.Uint64
 	latency atomic.Pointer[sharedLatencies]
+	calls   atomic.Pointer[callRing] // of windows of calls; nil: none
 	// The totals when a probe closed the circuit, and which generation that was:
 	// what was counted until then says nothing about the time after.
-	closedTotals [outcomes]atomic.Uint64
+	closedTotals [counted]atomic.Uint64
+	closedCalls  atomic.Uint64
 	closedGen    atomic.Uint32
+
+	round     atomic.Uint64 // see round
+	recoverAt atomic.Int64  // when the ramp began
+	credit    atomic.Uint64 // of the ramp, see rampUnit
+	retryAt   atomic.Int64
 }
 
 // Modes of the word.
@@ -44,6 +51,7 @@ const (
 	pass     uint64 = iota
 	open            // nothing passes but a probe per sleep window
 	deny            // forced open: nothing passes
+	ramp            // a growing share passes
 	modeMask = 3
 )
 
@@ -53,6 +61,7 @@ func word(gen uint32, mode uint64) uint64 { return uint64(gen)<<32 | mode }
 // Token goes with a request that was allowed, and back with its outcome.
 type Token struct {
 	gen   uint32
+	round uint32 // of a probe that is one of several
 	probe bool
 }
 
@@ -84,10 +93,18 @@ func (c *Circuit) Allow(now int64) (Token, bool) {
 	return c.allowProbe(w, now)
 }
 
-// allowProbe lets one request of all workers pass per sleep window.
+// allowProbe lets one request of all workers pass per sleep window, or as many as
+// the settings say.
 func (c *Circuit) allowProbe(w uint64, now int64) (Token, bool) {
-	if w&modeMask != open {
+	s, cfg := c.shared.Load(), c.config.Load()
+	if w&modeMask == deny || s == nil || cfg == nil {
 		return Token{}, false
+	}
+	if w&modeMask == ramp {
+		return c.allowRamp(s, cfg, w, now)
+	}
+	if most := permitted(cfg); most > 1 {
+		return c.allowTest(s, most, w, now)
 	}
 	tested := c.testedAt.Load()
 	if now-tested <= c.sleep.Load() || !c.testedAt.CompareAndSwap(tested, now) {
@@ -99,24 +116,57 @@ func (c *Circuit) allowProbe(w uint64, now int64) (Token, bool) {
 // Report tells the outcome of an allowed request. Only a probe's changes
 // anything at once: its success closes the circuit, if it is still the opening
 // that the probe belongs to; anything else leaves it open for another sleep
-// window from the probe's start. Counts and Flush are for all outcomes, probes
-// included.
-func (c *Circuit) Report(t Token, o Outcome, _ int64) {
-	if !t.probe || o != Success {
+// window from the probe's start. Where several are let through, they decide
+// together. Counts and Flush are for all outcomes, probes included.
+func (c *Circuit) Report(t Token, o Outcome, now int64) { c.ReportCall(t, o, false, now) }
+
+// ReportCall is Report of a call that may have been slow, which is no success of a
+// probe.
+func (c *Circuit) ReportCall(t Token, o Outcome, slow bool, now int64) {
+	if !t.probe {
 		return
 	}
-	w := uint64(t.gen)<<32 | open
-	if !c.word.CompareAndSwap(w, word(t.gen, pass)) {
+	s, cfg := c.shared.Load(), c.config.Load()
+	switch {
+	case s == nil || cfg == nil: // disabled meanwhile
+	case permitted(cfg) > 1:
+		c.reportTest(s, cfg, t, o, slow, now)
+	case o == Success && !slow:
+		c.close(s, cfg, t, now)
+	case cfg.RetryAfter && (o.isError() || slow):
+		c.sleepOn(s, cfg, now)
+	}
+}
+
+// Slow reports whether a call of that many nanoseconds counts as slow.
+func (c *Circuit) Slow(nanos int64) bool {
+	cfg := c.config.Load()
+	return cfg != nil && cfg.SlowDuration > 0 && nanos > int64(cfg.SlowDuration)
+}
+
+// Count counts an outcome, and in the window of calls if there is one.
+func (c *Circuit) Count(n *Counts, o Outcome, slow bool) {
+	n.Add(o)
+	if o != Success && !o.isError() {
 		return
+	}
+	if slow {
+		n.Slow++
 	}
 	s := c.shared.Load()
 	if s == nil {
-		return // disabled meanwhile
+		return
 	}
-	for o := range s.totals {
-		s.closedTotals[o].Store(s.totals[o].Load())
+	if r := s.calls.Load(); r != nil {
+		var code uint32
+		if o != Success {
+			code |= callError
+		}
+		if slow {
+			code |= callSlow
+		}
+		r.push(code)
 	}
-	s.closedGen.Store(t.gen)
 }
 
 // Classify says what a result counts as by the circuit's configuration.
@@ -136,8 +186,8 @@ func (c *Circuit) Flush(n *Counts) {
 		return
 	}
 	// Success goes first and is read last, so that a tick in between sees too few
-	// errors rather than too many.
-	for o := range outcomes {
+	// errors and slow calls rather than too many.
+	for o := range counted {
 		if f := n.field(o); *f != 0 {
 			s.totals[o].Add(uint64(*f))
 			*f = 0

@@ -8,7 +8,7 @@ import "github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 type State uint8
 
 // The states. HalfOpen is an open circuit whose sleep window has ended: the next
-// request is a probe.
+// request is a probe, or probes are under way.
 const (
 	Closed State = iota
 	Open
@@ -16,11 +16,12 @@ const (
 	ForcedOpen
 	ForcedClosed
 	Disabled
+	Recovering // closed again, and a growing share passes
 )
 
 // String is the state's name.
 func (s State) String() string {
-	return [...]string{"closed", "open", "half-open", "forced-open", "forced-closed", "disabled"}[s]
+	return [...]string{"closed", "open", "half-open", "forced-open", "forced-closed", "disabled", "recovering"}[s]
 }
 
 // State is the circuit's at a time. Any goroutine may ask, loops too.
@@ -33,10 +34,13 @@ func (c *Circuit) State(now int64) State {
 	case deny:
 		return ForcedOpen
 	case open:
-		if now-c.testedAt.Load() > c.sleep.Load() {
+		s := c.shared.Load()
+		if now-c.testedAt.Load() > c.sleep.Load() || s != nil && s.testing(cfg) {
 			return HalfOpen
 		}
 		return Open
+	case ramp:
+		return Recovering
 	}
 	if cfg.ForceClosed && !cfg.ForceOpen {
 		return ForcedClosed
@@ -59,6 +63,8 @@ type Metrics struct {
 	Requests     uint64           // of the window, that health is made of
 	Errors       uint64
 	ErrorPercent int
+	Slow         uint64 // of Requests
+	SlowPercent  int
 
 	Active        uint32 // requests in flight, where limits are watched
 	RollingActive uint32 // most of them at a tick of the window
@@ -95,12 +101,14 @@ func (c *Circuit) Metrics(now int64) Metrics {
 		return m
 	}
 	m.Config = *cfg
-	for i := range s.totals {
+	for i := range m.Total {
 		m.Total[i] = s.totals[i].Load()
 	}
 	w := &c.off.window
-	m.Rolling = w.sum
-	m.Requests, m.Errors, m.ErrorPercent = w.sum.requests(), w.sum.errors(), w.sum.errorPercent()
+	copy(m.Rolling[:], w.sum[:])
+	h := c.off.health()
+	m.Requests, m.Errors, m.ErrorPercent = h.requests, h.errors, h.errorPercent()
+	m.Slow, m.SlowPercent = h.slow, percent(h.slow, h.requests)
 	m.RollingActive = max(w.most(), m.Active)
 	if c.off.latency != nil {
 		t := c.off.latency.total()

@@ -26,6 +26,10 @@ const (
 	FallbackRejection
 	FallbackMissing
 	outcomes
+
+	// Not an outcome: calls that were slow, counted beside theirs.
+	slow    = outcomes
+	counted = outcomes + 1
 )
 
 var outcomeNames = [outcomes]string{
@@ -55,11 +59,11 @@ const (
 func classify(cfg *resource.CircuitBreaker, r Result, status int) Outcome {
 	switch r {
 	case TimedOut:
-		return counted(cfg.CountTimeout, Timeout)
+		return countIf(cfg.CountTimeout, Timeout)
 	case NotConnect:
-		return counted(cfg.CountConnectFailure, ConnectFailure)
+		return countIf(cfg.CountConnectFailure, ConnectFailure)
 	case Reset:
-		return counted(cfg.CountReset, Failure)
+		return countIf(cfg.CountReset, Failure)
 	}
 	if status >= 500 && cfg.Count5xx || status >= 400 && status < 500 && cfg.Count4xx ||
 		slices.Contains(cfg.CountStatus, status) {
@@ -68,7 +72,7 @@ func classify(cfg *resource.CircuitBreaker, r Result, status int) Outcome {
 	return Success
 }
 
-func counted(yes bool, o Outcome) Outcome {
+func countIf(yes bool, o Outcome) Outcome {
 	if yes {
 		return o
 	}
@@ -80,6 +84,7 @@ func counted(yes bool, o Outcome) Outcome {
 type Counts struct {
 	Success, Failure, Timeout, ConnectFailure, Rejected, ShortCircuited, BadRequest uint32
 	FallbackSuccess, FallbackFailure, FallbackRejection, FallbackMissing            uint32
+	Slow                                                                            uint32 // of those above
 
 	latency *latencies // made by the first Observe
 }
@@ -117,6 +122,8 @@ func (n *Counts) field(o Outcome) *uint32 {
 		return &n.FallbackFailure
 	case FallbackRejection:
 		return &n.FallbackRejection
+	case slow:
+		return &n.Slow
 	}
 	return &n.FallbackMissing
 }

@@ -141,14 +141,27 @@ func (s *circuitScript) do(w []string) (string, error) {
 	switch w[0] {
 	case "circuit": // enabled volume percent sleep window buckets forceopen forceclosed: make or change it
 		return s.configure(parseOptions(w[1:]))
-	case "count": // count 5 failure [worker]: outcomes that a worker has seen
+	case "count": // count 5 failure|slow-success… [worker]: outcomes that a worker has seen
 		worker := 0
 		if len(w) > 3 {
 			worker = must(strconv.Atoi(w[3]))
 		}
+		name, slow := strings.CutPrefix(w[2], "slow-")
 		for range must(strconv.Atoi(w[1])) {
-			s.counts[worker].Add(outcomeNamed(w[2]))
+			s.circuit.Count(&s.counts[worker], outcomeNamed(name), slow)
 		}
+	case "askafter": // askafter 30s: an endpoint wants to be left alone
+		s.circuit.RetryAt(s.now+int64(must(time.ParseDuration(w[1]))), s.now)
+	case "retryin":
+		return s.circuit.RetryIn(s.now).String(), nil
+	case "ramp": // ramp 100: how many of so many requests pass
+		passed := 0
+		for range must(strconv.Atoi(w[1])) {
+			if t, ok := s.circuit.Allow(s.now); ok && !t.Probe() {
+				passed++
+			}
+		}
+		return fmt.Sprint(passed, " pass"), nil
 	case "flush": // all workers
 		for i := range s.counts {
 			s.circuit.Flush(&s.counts[i])
@@ -177,12 +190,16 @@ func (s *circuitScript) do(w []string) (string, error) {
 		}
 		return w[1] + ": allowed", nil
 	case "end": // end name outcome: that request ends
-		o := outcomeNamed(w[2])
-		s.counts[0].Add(o)
-		s.circuit.Report(s.tokens[w[1]], o, s.now)
+		name, slow := strings.CutPrefix(w[2], "slow-")
+		o := outcomeNamed(name)
+		s.circuit.Count(&s.counts[0], o, slow)
+		s.circuit.ReportCall(s.tokens[w[1]], o, slow, s.now)
 	case "window":
 		m := s.circuit.Metrics(s.now)
 		out := fmt.Sprintf("%d requests, %d errors, %d %%:", m.Requests, m.Errors, m.ErrorPercent)
+		if m.Slow > 0 {
+			out += fmt.Sprintf(" %d slow, %d %%:", m.Slow, m.SlowPercent)
+		}
 		for o, n := range m.Rolling {
 			if n > 0 {
 				out += fmt.Sprintf(" %s %d", Outcome(o), n)
@@ -203,6 +220,12 @@ func (s *circuitScript) configure(o options) (string, error) {
 	o.int("buckets", &s.cfg.Buckets)
 	o.duration("sleep", &s.cfg.SleepWindow)
 	o.duration("window", &s.cfg.Window)
+	o.duration("slow", &s.cfg.SlowDuration)
+	o.int("slowpercent", &s.cfg.SlowPercent)
+	o.int("calls", &s.cfg.WindowCalls)
+	o.int("halfopen", &s.cfg.HalfOpenCalls)
+	o.duration("recovery", &s.cfg.Recovery)
+	o.flag("retryafter", &s.cfg.RetryAfter)
 	o.flag("forceopen", &s.cfg.ForceOpen)
 	o.flag("forceclosed", &s.cfg.ForceClosed)
 	cfg := s.cfg

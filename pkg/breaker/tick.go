@@ -13,10 +13,12 @@ const defaultSleep = 5 * time.Second
 // offLoop is the part of a circuit that decides.
 type offLoop struct {
 	window   window
+	calls    *callWindow // nil where the window is one of time
 	latency  *latencyRing
 	last     tally  // totals at the last tick
 	gen      uint32 // openings so far
 	open     bool
+	ramp     bool   // it has closed and not all pass yet
 	word     uint64 // last published
 	ticked   bool
 	limits   *Limits
@@ -52,7 +54,31 @@ func (c *Circuit) Update(cfg *resource.CircuitBreaker) {
 	if old == nil || old.Window != cfg.Window || old.Buckets != cfg.Buckets {
 		c.off.window, c.off.ticked = window{}, false
 	}
+	c.countCalls(cfg.WindowCalls)
+	c.off.ramp = c.off.ramp && cfg.Recovery > 0
 	c.publish(cfg, func() {})
+}
+
+// countCalls makes the window one of so many calls, 0 for one of time.
+func (c *Circuit) countCalls(n int) {
+	o, s := &c.off, c.shared.Load()
+	switch {
+	case n <= 0:
+		o.calls = nil
+		s.calls.Store(nil)
+	case o.calls == nil || len(o.calls.codes) != n:
+		r := newCallRing(n)
+		o.calls = newCallWindow(r, n)
+		s.calls.Store(r)
+	}
+}
+
+// health is that of the window.
+func (o *offLoop) health() health {
+	if o.calls != nil {
+		return o.calls.health
+	}
+	return o.window.sum.health()
 }
 
 // Watch makes the circuit show how many requests are in flight and how many may
@@ -88,7 +114,7 @@ func (c *Circuit) Tick(now int64) bool {
 func (c *Circuit) decide(cfg *resource.CircuitBreaker, s *shared, now int64) {
 	o := &c.off
 	var delta tally
-	for i := int(outcomes) - 1; i >= 0; i-- { // Success last, see Flush
+	for i := int(counted) - 1; i >= 0; i-- { // Success last, see Flush
 		t := s.totals[i].Load()
 		delta[i], o.last[i] = t-o.last[i], t
 	}
@@ -97,19 +123,43 @@ func (c *Circuit) decide(cfg *resource.CircuitBreaker, s *shared, now int64) {
 		inFlight = o.limits.Requests()
 	}
 	o.window.add(&delta, inFlight)
-	if o.open || cfg.ForceOpen || cfg.ForceClosed {
+	if o.ramp && now-s.recoverAt.Load() >= int64(cfg.Recovery) {
+		o.ramp = false
+	}
+	forced := cfg.ForceOpen || cfg.ForceClosed
+	opens := func(h health) bool {
+		least := uint64(max(cfg.RequestVolumeThreshold, 1))
+		if o.calls != nil {
+			least = min(least, uint64(len(o.calls.codes)))
+		}
+		return !o.open && !forced && h.requests >= least && h.unwell(cfg)
+	}
+	if o.calls == nil {
+		if opens(o.window.sum.health()) {
+			c.openAt(cfg, s, now)
+		}
 		return
 	}
-	sum := &o.window.sum
-	if sum.requests() == 0 || sum.requests() < uint64(max(cfg.RequestVolumeThreshold, 0)) ||
-		sum.errorPercent() < cfg.ErrorThresholdPercent {
-		return
+	for o.calls.take(opens) { // what comes after the opening is only counted
+		c.openAt(cfg, s, now)
 	}
-	o.open = true
+}
+
+func (c *Circuit) openAt(cfg *resource.CircuitBreaker, s *shared, now int64) {
+	o := &c.off
+	o.open, o.ramp = true, false
 	o.gen++
 	o.openings++
 	o.openedAt = now
-	c.testedAt.Store(now) // before the word, so that no probe passes at once
+	// Both before the word, so that no probe passes at once, nor one of a round of the
+	// opening before.
+	c.testedAt.Store(max(now, c.askedSleep(s, cfg, now)))
+	for {
+		r := round(s.round.Load())
+		if s.round.CompareAndSwap(uint64(r), uint64(r.next(exhausted))) {
+			return
+		}
+	}
 }
 
 // publish takes notice of a probe's success, lets change do its part and stores
@@ -119,18 +169,21 @@ func (c *Circuit) publish(cfg *resource.CircuitBreaker, change func()) {
 	o := &c.off
 	for {
 		w := c.word.Load()
-		if o.word&modeMask == open && w&modeMask == pass {
+		if m := w & modeMask; o.word&modeMask == open && (m == pass || m == ramp) {
 			c.closed()
+			o.ramp = m == ramp
 		}
 		change()
 		mode := pass
 		switch {
 		case cfg.ForceOpen:
-			mode, o.open = deny, false
+			mode, o.open, o.ramp = deny, false, false
 		case cfg.ForceClosed:
-			o.open = false
+			o.open, o.ramp = false, false
 		case o.open:
 			mode = open
+		case o.ramp:
+			mode = ramp
 		}
 		next := uint64(o.gen)<<32 | mode
 		if c.word.CompareAndSwap(w, next) {
@@ -151,7 +204,14 @@ func (c *Circuit) closed() {
 		return
 	}
 	probed := s.closedGen.Load() == o.gen
-	for i := int(outcomes) - 1; i >= 0; i-- {
+	if o.calls != nil {
+		before := o.calls.ring.next.Load()
+		if probed {
+			before = s.closedCalls.Load()
+		}
+		o.calls.clear(before)
+	}
+	for i := int(counted) - 1; i >= 0; i-- {
 		if probed {
 			o.last[i] = s.closedTotals[i].Load()
 		} else { // the probe's worker is between its two steps

@@ -2,7 +2,11 @@
 
 package breaker
 
-import "time"
+import (
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
 
 const (
 	defaultWindow  = 10 * time.Second
@@ -13,8 +17,8 @@ const (
 	latencyBuckets = 6
 )
 
-// tally is a number per outcome.
-type tally [outcomes]uint64
+// tally is a number per outcome, and that of slow calls.
+type tally [counted]uint64
 
 // requests is how many requests the tally's health is made of.
 func (t *tally) requests() uint64 { return t[Success] + t.errors() }
@@ -27,13 +31,27 @@ func (t *tally) errors() uint64 {
 	return n
 }
 
-// errorPercent is rounded to the nearest whole number.
-func (t *tally) errorPercent() int {
-	r := t.requests()
-	if r == 0 {
+func (t *tally) health() health {
+	return health{requests: t.requests(), errors: t.errors(), slow: t[slow]}
+}
+
+// health is what a circuit is judged by.
+type health struct{ requests, errors, slow uint64 }
+
+func (h health) errorPercent() int { return percent(h.errors, h.requests) }
+
+// percent is rounded to the nearest whole number.
+func percent(part, all uint64) int {
+	if all == 0 {
 		return 0
 	}
-	return int(float64(t.errors())/float64(r)*100 + 0.5)
+	return int(float64(part)/float64(all)*100 + 0.5)
+}
+
+// unwell reports whether the thresholds are reached.
+func (h health) unwell(cfg *resource.CircuitBreaker) bool {
+	return h.errorPercent() >= cfg.ErrorThresholdPercent ||
+		cfg.SlowDuration > 0 && percent(h.slow, h.requests) >= cfg.SlowPercent
 }
 
 // clock divides time into buckets and says how many have begun since.
@@ -69,7 +87,7 @@ type bucket struct {
 }
 
 // tally32 is a bucket's tally: a bucket of 2^32 events saturates.
-type tally32 [outcomes]uint32
+type tally32 [counted]uint32
 
 func newWindow(span time.Duration, buckets int, now int64) window {
 	if span <= 0 {

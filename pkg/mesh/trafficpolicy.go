@@ -79,18 +79,6 @@ const (
 	ClassOverflow       = "overflow"
 )
 
-// CircuitBreaker has Hystrix's settings and meanings.
-type CircuitBreaker struct {
-	Enabled                *bool     `json:"enabled,omitempty" doc:"false switches the breaker off; true when empty."`
-	ErrorThresholdPercent  *uint32   `json:"errorThresholdPercent,omitempty" rule:"min=1,max=100" doc:"Share of failed requests that opens the circuit; 50 when empty."`
-	RequestVolumeThreshold *uint32   `json:"requestVolumeThreshold,omitempty" rule:"min=1,max=1000000" doc:"Requests in the window before the circuit may open; 20 when empty."`
-	Window                 *Duration `json:"window,omitempty" rule:"mindur=1s,maxdur=10m" doc:"Rolling window; 10s when empty."`
-	SleepWindow            *Duration `json:"sleepWindow,omitempty" rule:"mindur=10ms,maxdur=10m" doc:"How long an open circuit waits before it lets one request try; 5s when empty."`
-	CountAsError           []string  `json:"countAsError,omitzero" rule:"maxitems=8,enum=5xx|4xx|timeout|connect-failure|reset|overflow" doc:"Failures that count; 5xx, timeout and connect-failure when empty."`
-	ForceOpen              bool      `json:"forceOpen,omitempty" doc:"Refuse every request."`
-	ForceClosed            bool      `json:"forceClosed,omitempty" doc:"Never open, only count."`
-}
-
 // Retries says what is tried again. Without it only what surely was not processed is.
 type Retries struct {
 	Attempts      *uint32   `json:"attempts,omitempty" rule:"max=10" doc:"Retries after the first attempt; 1 when empty, 0 for none."`
@@ -126,8 +114,8 @@ func (p *TrafficPolicy) check(f *faults) {
 	if l := p.Spec.Limits; l != nil && l.Retries != nil && l.RetryBudget != nil {
 		f.add("spec.limits.retryBudget", "retries and retryBudget exclude each other")
 	}
-	if cb := p.Spec.CircuitBreaker; cb != nil && cb.ForceOpen && cb.ForceClosed {
-		f.add("spec.circuitBreaker.forceClosed", "forceOpen and forceClosed exclude each other")
+	if cb := p.Spec.CircuitBreaker; cb != nil {
+		cb.check(f, "spec.circuitBreaker")
 	}
 	if o := p.Spec.OutlierDetection; o != nil {
 		o.check(f, "spec.outlierDetection")

@@ -23,6 +23,7 @@ type attempt struct {
 
 	startedAt int64 // admitted
 	sentAt    int64 // head queued; 0: not yet
+	headAt    int64 // when the final response began; 0: not yet
 	retryAt   int64 // before then the endpoint does not want to be asked; 0: it did not say
 	leaves    int64 // when it is to end, its connection being outdated; 0: not
 	status    int
@@ -67,6 +68,7 @@ func (x *exchange) admit() filter.Verdict {
 			on.counts.ShortCircuited++
 			on.stats.shortCircuited++
 			on.changed()
+			x.retryIn = spec.circuit.RetryIn(now)
 			return x.reply(&failureOpen)
 		}
 	}
@@ -234,7 +236,7 @@ func (a *attempt) count(f *failure, now int64) {
 // head takes the head of the final response.
 func (a *attempt) head(h *codec.ResponseHead, last bool) {
 	x := a.x
-	a.gotHead, a.status = true, h.Status
+	a.gotHead, a.status, a.headAt = true, h.Status, x.w.loop.Now()
 	a.judge(&h.Header)
 	a.on.learn(a, &h.Header)
 	if a.shadow {
@@ -264,7 +266,7 @@ func (a *attempt) informational(h *codec.ResponseHead) {
 func (a *attempt) responseHead(h *codec.ResponseHead, last bool) {
 	if a.shadow && last {
 		a.complete = true
-		a.gotHead, a.status = true, h.Status
+		a.gotHead, a.status, a.headAt = true, h.Status, a.x.w.loop.Now()
 		a.judge(&h.Header)
 		a.on.learn(a, &h.Header)
 		a.finish(nil)

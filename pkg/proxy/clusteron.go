@@ -53,7 +53,7 @@ func (on *clusterOn) use(spec *clusterSpec) {
 		on.limits = http1.Limits{HeadBytes: spec.res.MaxResponseHeadBytes, HeaderCount: spec.res.MaxResponseHeaders}
 		on.http2 = http2Limits(&spec.res.HTTP2Options, on.limits)
 	}
-	on.heeds = spec.res.Outlier != nil && spec.res.Outlier.RetryAfter
+	on.heeds = heeds(spec)
 	on.spec = spec
 }
 
@@ -106,15 +106,7 @@ func (on *clusterOn) pick(x *exchange) *lb.Host {
 func (on *clusterOn) outcome(a *attempt, r breaker.Result, now int64) {
 	spec := on.spec
 	if spec.circuit != nil {
-		o := spec.circuit.Classify(r, a.judged())
-		on.counts.Add(o)
-		if a.sentAt != 0 {
-			on.counts.Observe(now - a.startedAt)
-		}
-		if a.token.Probe() {
-			spec.circuit.Report(a.token, o, now)
-		}
-		on.changed()
+		on.judge(spec.circuit, a, r, now)
 	}
 	on.learnFailure(a, r, now)
 	if spec.outlier == nil || a.host == nil {
@@ -143,7 +135,7 @@ func (on *clusterOn) report(t breaker.Token, o breaker.Outcome, now int64) {
 	if c == nil {
 		return
 	}
-	on.counts.Add(o)
+	c.Count(&on.counts, o, false)
 	if t.Probe() {
 		c.Report(t, o, now)
 	}

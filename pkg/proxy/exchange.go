@@ -83,8 +83,9 @@ type exchange struct {
 	answered        bool // matchRoute has a reply
 	routeReply      filter.LocalReply
 	localBody       []byte
-	location        []byte // of a redirect
-	setCookie       []byte // made by a hash policy
+	location        []byte        // of a redirect
+	retryIn         time.Duration // until a refused request may come again; 0: nobody knows
+	setCookie       []byte        // made by a hash policy
 	respTrailer     *codec.Header
 }
 
@@ -157,6 +158,7 @@ func (x *exchange) reset() {
 	x.answered, x.routeReply = false, filter.LocalReply{}
 	x.tunnel, x.upgrade, x.broken, x.clientEnded, x.upstreamEnded = noTunnel, nil, false, false, false
 	x.extended, x.keyed = false, false
+	x.retryIn = 0
 	x.hasHash, x.hash, x.localBody, x.location, x.setCookie, x.respTrailer = false, 0, nil, nil, nil, nil
 }
 

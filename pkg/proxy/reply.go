@@ -144,6 +144,7 @@ func (x *exchange) sendLocal() {
 	x.fallback()
 	x.mapLocalReply()
 	x.neverAgree()
+	x.tellRetryAfter()
 	if x.on != nil && r.Flags&upstreamFlags != 0 {
 		x.on.stats.local(h.Status)
 	}

@@ -174,10 +174,11 @@ func (s *sampler) breaker(spec *clusterSpec, name string) {
 		return
 	}
 	m := spec.circuit.Metrics(s.now)
-	s.add("breaker_state", "Circuit: 0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed, 5 disabled.", gauge, uint64(m.State))
+	s.add("breaker_state", "Circuit: 0 closed, 1 open, 2 half-open, 3 forced open, 4 forced closed, 5 disabled, 6 recovering.", gauge, uint64(m.State))
 	s.add("breaker_openings_total", "Times that the circuit has opened.", counter, uint64(m.Generation))
-	s.add("breaker_error_percent", "Errors per hundred requests of the rolling window.", gauge, uint64(m.ErrorPercent))
-	s.add("breaker_window_requests", "Requests of the rolling window.", gauge, m.Requests)
+	s.add("breaker_error_percent", "Errors per hundred requests of the window.", gauge, uint64(m.ErrorPercent))
+	s.add("breaker_slow_percent", "Slow requests per hundred of the window.", gauge, uint64(m.SlowPercent))
+	s.add("breaker_window_requests", "Requests of the window.", gauge, m.Requests)
 	own := s.scope
 	for o := range breaker.Outcome(breaker.Outcomes) {
 		outcome := strings.ReplaceAll(o.String(), "-", "_")

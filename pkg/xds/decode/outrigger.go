@@ -5,8 +5,6 @@ package decode
 import (
 	"bytes"
 	"encoding/json"
-	"strconv"
-	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 
@@ -38,18 +36,6 @@ type ownSettings struct {
 type detectionSettings struct {
 	WaitMS   *int `json:"waitMs"`
 	ExpiryMS *int `json:"expiryMs"`
-}
-
-type breakerSettings struct {
-	Enabled                *bool    `json:"enabled"`
-	ErrorThresholdPercent  *int     `json:"errorThresholdPercent"`
-	RequestVolumeThreshold *int     `json:"requestVolumeThreshold"`
-	WindowMS               *int     `json:"windowMs"`
-	Buckets                *int     `json:"buckets"`
-	SleepWindowMS          *int     `json:"sleepWindowMs"`
-	CountAsError           []string `json:"countAsError"`
-	ForceOpen              bool     `json:"forceOpen"`
-	ForceClosed            bool     `json:"forceClosed"`
 }
 
 type fallbackSettings struct {
@@ -101,53 +87,6 @@ func (j *job) own(m *corev3.Metadata, p *place) *ownSettings {
 		return nil
 	}
 	return &s
-}
-
-func (j *job) breaker(b *breakerSettings, p *place) *resource.CircuitBreaker {
-	if b == nil {
-		return nil
-	}
-	out := &resource.CircuitBreaker{
-		Enabled:                b.Enabled == nil || *b.Enabled,
-		ErrorThresholdPercent:  j.number(b.ErrorThresholdPercent, 50, 1, 100, p.field("errorThresholdPercent")),
-		RequestVolumeThreshold: j.number(b.RequestVolumeThreshold, 20, 1, 1_000_000, p.field("requestVolumeThreshold")),
-		Window:                 time.Duration(j.number(b.WindowMS, 10_000, 100, 3_600_000, p.field("windowMs"))) * time.Millisecond,
-		Buckets:                j.number(b.Buckets, 10, 1, 100, p.field("buckets")),
-		SleepWindow:            time.Duration(j.number(b.SleepWindowMS, 5000, 1, 3_600_000, p.field("sleepWindowMs"))) * time.Millisecond,
-		ForceOpen:              b.ForceOpen, ForceClosed: b.ForceClosed,
-	}
-	j.only(out.ForceOpen && out.ForceClosed, p.field("forceClosed"), "must not be set together with forceOpen")
-	j.only(int(out.Window/time.Millisecond)%out.Buckets != 0, p.field("windowMs"), "must be a multiple of buckets")
-	count := b.CountAsError
-	if count == nil {
-		count = []string{"5xx", "timeout", "connect-failure"}
-	}
-	for i, name := range count {
-		j.countAs(out, name, p.item("countAsError", i))
-	}
-	return out
-}
-
-func (j *job) countAs(out *resource.CircuitBreaker, name string, p *place) {
-	switch name {
-	case "5xx":
-		out.Count5xx = true
-	case "4xx":
-		out.Count4xx = true
-	case "timeout":
-		out.CountTimeout = true
-	case "connect-failure":
-		out.CountConnectFailure = true
-	case "reset":
-		out.CountReset = true
-	default:
-		n, err := strconv.Atoi(name)
-		if err != nil || n < 100 || n > 599 {
-			j.fail(p, "%q is none of 5xx, 4xx, timeout, connect-failure, reset or a status code", clip(name, 60))
-			return
-		}
-		out.CountStatus = append(out.CountStatus, n)
-	}
 }
 
 func (j *job) number(v *int, def, lo, hi int, p *place) int {

@@ -157,24 +157,3 @@ func resilience(b *mesh.CircuitBreaker, fb *mesh.Fallback) *corev3.Metadata {
 	}
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{MetadataNamespace: {Fields: fields}}}
 }
-
-func breaker(b *mesh.CircuitBreaker) *structpb.Struct {
-	if b == nil {
-		b = &mesh.CircuitBreaker{}
-	}
-	count := b.CountAsError
-	if len(count) == 0 {
-		count = []string{mesh.Class5xx, mesh.ClassTimeout, mesh.ClassConnectFailure}
-	}
-	return &structpb.Struct{Fields: map[string]*structpb.Value{
-		"enabled":                structpb.NewBoolValue(or(b.Enabled, true)),
-		"errorThresholdPercent":  number(or(b.ErrorThresholdPercent, 50)),
-		"requestVolumeThreshold": number(or(b.RequestVolumeThreshold, 20)),
-		"windowMs":               millis(or(b.Window, mesh.Duration(10*time.Second)).Std()),
-		"buckets":                number(10),
-		"sleepWindowMs":          millis(or(b.SleepWindow, mesh.Duration(5*time.Second)).Std()),
-		"countAsError":           texts(count),
-		"forceOpen":              structpb.NewBoolValue(b.ForceOpen),
-		"forceClosed":            structpb.NewBoolValue(b.ForceClosed),
-	}}
-}
