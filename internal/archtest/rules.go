@@ -39,6 +39,7 @@ var layers = map[string]layer{
 	"pkg/mesh":      l2,
 	"pkg/metrics":   l2,
 	"pkg/mtls":      l2,
+	"pkg/ratelimit": l2,
 	"pkg/registry":  l2,
 	"pkg/tap":       l2,
 	"pkg/trace":     l2,
@@ -112,7 +113,7 @@ type forbidden struct {
 
 // dataPath are the packages that run on an event loop.
 var dataPath = []string{
-	"pkg/reactor/...", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/record", "pkg/substitution",
+	"pkg/reactor/...", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/ratelimit", "pkg/record", "pkg/substitution",
 }
 
 var everything = []string{"pkg/..."}
