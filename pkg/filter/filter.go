@@ -18,9 +18,13 @@ type Exchange struct {
 	Request  codec.RequestHead
 	Response codec.ResponseHead
 	Route    *resource.Route
-	Record   record.Record
-	Now      int64  // monotonic nanoseconds of this tick
-	Random   uint64 // fresh for each exchange
+	// ClusterConfig are the overrides of the weighted cluster that was chosen, by filter.
+	ClusterConfig map[string]any
+	// Connection is what filters keep of the downstream connection; nil: there is none.
+	Connection *ConnectionState
+	Record     record.Record
+	Now        int64  // monotonic nanoseconds of this tick
+	Random     uint64 // fresh for each exchange
 
 	// HTTP2 is set by a filter whose request can go upstream by HTTP/2 only. It counts
 	// where the cluster leaves the protocol to downstream.
@@ -32,6 +36,36 @@ type Exchange struct {
 	Slots []any
 	// Waiter is the data path's; filters call Continuation.
 	Waiter Waiter
+	// Editor is the data path's, too.
+	Editor Editor
+}
+
+// Editor writes what configuration wants written, with its command operators.
+type Editor interface {
+	AddRequestHeaders(list []resource.HeaderOption)
+	AddResponseHeaders(list []resource.HeaderOption)
+	AppendFormat(dst []byte, f *resource.Format) []byte
+}
+
+// Setting is what the filter of that name is configured with for this request in
+// particular: by the weighted cluster, the route or the virtual host. Nil: nothing.
+func (x *Exchange) Setting(filter string) any {
+	if c := x.ClusterConfig[filter]; c != nil || x.Route == nil {
+		return c
+	}
+	return x.Route.FilterConfig[filter]
+}
+
+// Draw draws by the exchange's random number: true for so many of a million. Draws of
+// different salts are independent of each other.
+func (x *Exchange) Draw(perMillion uint32, salt uint64) bool {
+	if perMillion == 0 || perMillion >= 1_000_000 {
+		return perMillion > 0
+	}
+	z := x.Random + (salt+1)*0x9e3779b97f4a7c15 // splitmix64
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	return uint32((z^z>>31)>>32)%1_000_000 < perMillion
 }
 
 // LocalReply is a response that the proxy makes itself.
@@ -68,6 +102,8 @@ type (
 	// chain: the upstream's, and then that of a reply of the proxy or of a filter
 	// which takes its place; to the latter a verdict does not matter.
 	ResponseFilter interface{ OnResponse(x *Exchange) Verdict }
+	// ReplyFilter sees the head of the reply that it asked for itself.
+	ReplyFilter interface{ OnReply(x *Exchange) }
 	// RequestDataFilter sees each piece of the request's body on its way.
 	RequestDataFilter interface {
 		OnRequestData(x *Exchange, chunk []byte, last bool)
@@ -106,6 +142,12 @@ type Worker struct {
 	Slot  int // the filter's index in Exchange.Slots
 	// Loop is what the worker runs on: the clock, timers, connections.
 	Loop *reactor.Loop
+	// Name is the filter's in its chain, StatPrefix the chain's.
+	Name, StatPrefix string
+	// Service is this node's cluster, Node its id.
+	Service, Node string
+	// Percent resolves a fraction by the runtime, in millionths.
+	Percent func(resource.Percent) uint32
 }
 
 // Spec describes a kind of filter.
@@ -116,7 +158,10 @@ type Spec struct {
 	// or the JSON of a TypedStruct) into what New takes. It does everything that
 	// can fail.
 	Parse func(config []byte) (any, error)
-	// PerRoute: the filter reads its settings of Route.FilterConfig. Those of other
+	// Build takes the place of Parse where pkg/xds/decode reads the configuration: it
+	// turns the resource into what New takes, once, so that it may hold what workers share.
+	Build func(resource any) any
+	// PerRoute: the filter reads its settings of Exchange.Setting. Those of other
 	// filters are refused, so that nobody believes them in force.
 	PerRoute bool
 	// New makes the filter for one worker. Nil for a marker such as the router.
@@ -131,12 +176,15 @@ type Spec struct {
 // Tag is a variable part of a counter's name, which Prometheus shows as a label.
 type Tag struct{ Name, Value string }
 
-// Count is a counter, of the scope cluster.<Cluster>.<Family>.<tags' values>.
+// Count is a counter, of the scope cluster.<Cluster>.<Family>.<tags' values>; or of
+// Scope, whose part that is not in a tag is Family.
 type Count struct {
+	Scope           string
 	Cluster, Family string
 	Tags            []Tag
 	Name, Help      string
 	Value           uint64
+	Gauge           bool // a state: values of workers add up, too
 }
 
 // Registry finds specs by type URL.

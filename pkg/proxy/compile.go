@@ -45,6 +45,7 @@ type chain struct {
 	manager atomic.Pointer[manager]   // nil for a TCP proxy
 	tcp     atomic.Pointer[tcpProxy]  // nil for HTTP
 	tls     atomic.Pointer[serverTLS] // nil: plaintext
+	rates   atomic.Pointer[[]connectionRate]
 	// removed: connections are told to go.
 	removed atomic.Bool
 	// active counts its connections of all workers, limit is the most; 0: none.
@@ -83,6 +84,7 @@ type filterHooks struct {
 	responseData filter.ResponseDataFilter
 	resume       filter.ResumeFilter
 	done         filter.DoneFilter
+	reply        filter.ReplyFilter
 
 	responseTrailer filter.ResponseTrailerFilter
 	changeRequest   filter.RequestTransformer
@@ -255,13 +257,17 @@ func (p *Proxy) compileFilters(m *manager) error {
 			continue // a marker, such as the router
 		}
 		for w := range p.workers {
-			impl := spec.New(f.Config, filter.Worker{Index: w, Slot: m.slots, Loop: p.workers[w].loop})
+			impl := spec.New(f.Config, filter.Worker{
+				Index: w, Slot: m.slots, Loop: p.workers[w].loop, Name: f.Name, StatPrefix: m.res.StatPrefix,
+				Service: p.options.Service, Node: p.options.Node, Percent: p.runtimePercent,
+			})
 			h := filterHooks{request: impl}
 			h.response, _ = impl.(filter.ResponseFilter)
 			h.requestData, _ = impl.(filter.RequestDataFilter)
 			h.responseData, _ = impl.(filter.ResponseDataFilter)
 			h.resume, _ = impl.(filter.ResumeFilter)
 			h.done, _ = impl.(filter.DoneFilter)
+			h.reply, _ = impl.(filter.ReplyFilter)
 			h.responseTrailer, _ = impl.(filter.ResponseTrailerFilter)
 			h.changeRequest, _ = impl.(filter.RequestTransformer)
 			h.changeResponse, _ = impl.(filter.ResponseTransformer)

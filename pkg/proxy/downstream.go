@@ -8,6 +8,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http1"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -68,6 +69,8 @@ type downstreamConn struct {
 	received uint64 // bytes of the request that is being read
 	sentFrom uint64 // place of the output where the exchange began
 	counted  byteCount
+
+	kept filter.ConnectionState
 
 	prev, next *downstreamConn
 }
@@ -238,21 +241,6 @@ func (d *downstreamConn) RequestHead(_ uint32, h *codec.RequestHead, last bool) 
 	}
 	d.newborn = true
 	return nil
-}
-
-// begin makes the connection's next exchange.
-func (d *downstreamConn) begin(m *manager) *exchange {
-	x := d.w.newExchange(m, d)
-	r := &x.Record
-	r.ConnectionID = d.conn.ID()
-	r.Remote = d.conn.RemoteAddr()
-	r.DirectRemote = d.conn.DirectRemoteAddr()
-	r.Security = d.security
-	r.Local = d.conn.LocalAddr()
-	r.FilterChain = d.chain.name
-	d.x = x
-	d.sentFrom = outPlace(d.conn)
-	return x
 }
 
 // Data implements codec.Sink.

@@ -54,3 +54,19 @@ func (c *http2Conn) watch(read, left int) {
 		c.ensure(c.stuck + int64(t))
 	}
 }
+
+// begin makes the connection's next exchange.
+func (d *downstreamConn) begin(m *manager) *exchange {
+	x := d.w.newExchange(m, d)
+	r := &x.Record
+	r.ConnectionID = d.conn.ID()
+	r.Remote = d.conn.RemoteAddr()
+	r.DirectRemote = d.conn.DirectRemoteAddr()
+	r.Security = d.security
+	r.Local = d.conn.LocalAddr()
+	r.FilterChain = d.chain.name
+	x.Connection = &d.kept
+	d.x = x
+	d.sentFrom = outPlace(d.conn)
+	return x
+}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 )
@@ -42,6 +43,7 @@ type http2Conn struct {
 	reading    bool  // inside of Decode
 	heard      int64 // when something came last
 	counted    byteCount
+	kept       filter.ConnectionState
 }
 
 // http2Stream is a stream of an http2Conn.
@@ -191,6 +193,7 @@ func (c *http2Conn) RequestHead(id uint32, h *codec.RequestHead, last bool) erro
 	x.Record.Security = c.security
 	x.Record.Local = c.conn.LocalAddr()
 	x.Record.FilterChain = c.chain.name
+	x.Connection = &c.kept
 	x.Record.RequestHeaderBytes = uint64(h.Size())
 	s.received = uint64(h.Size())
 	s.x = x

@@ -25,6 +25,7 @@ type exchange struct {
 	down    downstream
 	phase   int
 	wait    waiting
+	replier filter.ReplyFilter // the filter that replied; nil: none, or it does not care
 	timer   reactor.Timer
 	due     int64 // when the timer fires
 
@@ -97,7 +98,7 @@ func (w *worker) newExchange(m *manager, down downstream) *exchange {
 		x.timer.Target = x
 	}
 	x.manager, x.down = m, down
-	x.Waiter = x
+	x.Waiter, x.Editor = x, x
 	x.began = w.loop.Now()
 	x.Now, x.lastActivity = x.began, x.began
 	x.Random = w.random.Uint64()
@@ -147,7 +148,7 @@ const maxHeadKept = 8 << 10
 // may be armed: it finds nothing due and stops.
 func (x *exchange) reset() {
 	x.Exchange = filter.Exchange{}
-	x.manager, x.down, x.phase = nil, nil, 0
+	x.manager, x.down, x.phase, x.replier = nil, nil, 0, nil
 	x.route, x.weighted, x.cluster, x.on = nil, nil, nil, nil
 	x.retry, x.call = retryState{}, grpcCall{}
 	x.main, x.living = nil, 0

@@ -321,6 +321,11 @@ func (w *worker) seat(c *reactor.Conn, l *listener, conf *listenerConfig, ch *ch
 		l.refused.Add(1)
 		return nil
 	}
+	if ch.tooMany(w.proxy, w.loop.Now()) {
+		l.left(ch)
+		w.stats.listenerRefused++
+		return nil
+	}
 	l.total.Add(1)
 	c.SetWatermark(watermark(conf.res.BufferLimit))
 	if s := ch.tls.Load(); s != nil {

@@ -129,6 +129,9 @@ func (x *exchange) selectCluster() filter.Verdict {
 		return x.reply(&f)
 	}
 	x.Record.Cluster = c.name
+	if x.weighted != nil {
+		x.ClusterConfig = x.weighted.res.FilterConfig
+	}
 	if v := x.offerTunnel(); v != filter.Next {
 		return v
 	}

@@ -94,6 +94,7 @@ type Proxy struct {
 	failed    map[string]error // listeners that could not be opened
 	moved     []*listener      // during Apply: they wait for addresses to be free
 	counts    configCounts
+	rates     connectionRates
 	told      map[string]string // what rotate has said last of whom
 	shared    mtls.Shared       // of the snapshot's secrets
 	holding   bool              // nobody accepts yet

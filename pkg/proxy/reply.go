@@ -168,6 +168,9 @@ func (x *exchange) sendLocal() {
 	if r.Flags&record.UO != 0 && !x.manager.router.SuppressEnvoyHeaders {
 		h.SetKnown(codec.NameXEnvoyOverloaded, trueText)
 	}
+	if x.replier != nil {
+		x.replier.OnReply(&x.Exchange)
+	}
 	x.tellPeer()
 	x.responseEdits()
 	x.commonResponse()

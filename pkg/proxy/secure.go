@@ -183,6 +183,7 @@ func (p *Proxy) adoptChain(ch *chain, fc *resource.FilterChain) {
 	}
 	ch.res = fc
 	ch.limit.Store(int64(fc.ConnectionLimit))
+	p.rates.compile(ch, fc.RateLimits)
 }
 
 // untold reports whether err is news about who.

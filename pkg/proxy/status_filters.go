@@ -30,25 +30,33 @@ func (s *sampler) filters(list []filter.Count) {
 	scopes := map[string]*metrics.Scope{}
 	for i := range list {
 		c := &list[i]
-		name := statName(c.Cluster)
-		prefix := "cluster." + name + "." + c.Family
+		prefix, tags := statName(c.Scope), []metrics.Tag(nil)
+		family := c.Family
+		if c.Scope == "" {
+			name := statName(c.Cluster)
+			prefix, family = "cluster."+name+"."+c.Family, "cluster."+c.Family
+			tags = append(tags, metrics.Tag{Name: "envoy_cluster_name", Value: name})
+		}
 		for _, t := range c.Tags {
-			prefix += "." + strings.ReplaceAll(t.Value, ":", "_")
+			tags = append(tags, metrics.Tag(t))
+			if c.Scope == "" {
+				prefix += "." + strings.ReplaceAll(t.Value, ":", "_")
+			}
 		}
 		if j, ok := at[place{prefix, c.Name}]; ok {
 			s.all[j].Value += c.Value
 			continue
 		}
 		if scopes[prefix] == nil {
-			tags := []metrics.Tag{{Name: "envoy_cluster_name", Value: name}}
-			for _, t := range c.Tags {
-				tags = append(tags, metrics.Tag(t))
-			}
-			scopes[prefix] = metrics.NewScope(prefix, "cluster."+c.Family, tags...)
+			scopes[prefix] = metrics.NewScope(prefix, family, tags...)
 		}
 		at[place{prefix, c.Name}] = len(s.all)
 		s.in(scopes[prefix])
-		s.add(c.Name, c.Help, counter, c.Value)
+		kind := counter
+		if c.Gauge {
+			kind = gauge
+		}
+		s.add(c.Name, c.Help, kind, c.Value)
 	}
 	s.in(nil)
 }

@@ -136,6 +136,7 @@ func (p *Proxy) listenerSamples(s *sampler) {
 		s.add("no_filter_chain_match", "Connections that no filter chain was for.", counter, l.unmatched.Load())
 		s.add("downstream_cx_destroy", "Connections closed.", counter, total-active)
 	}
+	p.rates.samples(s)
 	s.in(nil)
 	s.add("listener_manager.total_listeners_active", "Listeners in service.", gauge, uint64(len(p.listeners)))
 	s.add("listener_manager.total_listeners_draining", "Listeners that take leave of their connections.", gauge, draining)

@@ -191,6 +191,19 @@ func (x *exchange) editResponse(e *resource.HeaderEdits) {
 	}
 }
 
+// AddRequestHeaders implements filter.Editor.
+func (x *exchange) AddRequestHeaders(list []resource.HeaderOption) {
+	x.addHeaders(&x.Request.Header, list, &x.Request)
+}
+
+// AddResponseHeaders implements filter.Editor.
+func (x *exchange) AddResponseHeaders(list []resource.HeaderOption) {
+	x.addHeaders(&x.Response.Header, list, nil)
+}
+
+// AppendFormat implements filter.Editor.
+func (x *exchange) AppendFormat(dst []byte, f *resource.Format) []byte { return x.appendFormat(dst, f) }
+
 // addHeaders adds headers. req is non-nil where h is the request's: Host and the
 // pseudo headers are parts of the head and not fields then.
 func (x *exchange) addHeaders(h *codec.Header, add []resource.HeaderOption, req *codec.RequestHead) {

@@ -33,6 +33,9 @@ func (x *exchange) Resume(turn uint64) bool {
 
 // stop takes a verdict that is not Next, of the i-th filter.
 func (x *exchange) stop(v filter.Verdict, i int) filter.Verdict {
+	if v == filter.Reply {
+		x.replier = x.manager.filters[x.w.index][i].reply
+	}
 	if v == filter.Wait {
 		x.wait.on, x.wait.hook = true, i
 		if x.wait.resumed == x.wait.turn {

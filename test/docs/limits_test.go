@@ -106,7 +106,7 @@ func known(name string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(name, "outrigger.tls.failed_")
+	return strings.HasPrefix(name, "outrigger.tls.failed_") || name == "http_local_rate_limit.enforced"
 }
 
 // Every kind of limit of the codecs is documented, and every kind of flood.

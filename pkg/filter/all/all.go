@@ -8,6 +8,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcstats"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/localratelimit"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/router"
 	filtertap "github.com/outrigger-mesh/outrigger/pkg/filter/tap"
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
@@ -19,6 +20,7 @@ func Specs(hub *tap.Hub) []filter.Spec {
 		filtertap.Spec(hub),
 		grpcstats.Spec(),
 		grpcweb.Spec(),
+		localratelimit.Spec(),
 		router.Spec(),
 	}
 }

@@ -22,7 +22,7 @@ func (j *job) extension(m *corev3.TypedExtensionConfig, p *place) *resource.Exte
 }
 
 func (j *job) extensionConfig(name string, a *anypb.Any, p *place) *resource.ExtensionConfig {
-	cfg, ok := j.filterConfig(a, false, p)
+	cfg, ok := j.filterConfig(a, false, false, p)
 	if !ok {
 		return nil
 	}

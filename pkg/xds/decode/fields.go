@@ -27,7 +27,7 @@ const (
 const edits = " request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove "
 
 // read lists by message the fields that decode reads.
-var read = withTLS(map[protoreflect.FullName]string{
+var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	// Cluster
 	cl + "Cluster": `name alt_stat_name type cluster_type eds_cluster_config connect_timeout per_connection_buffer_limit_bytes lb_policy
 		load_assignment max_requests_per_connection circuit_breakers common_http_protocol_options http_protocol_options
@@ -282,7 +282,7 @@ var read = withTLS(map[protoreflect.FullName]string{
 	bo + "RuntimeLayer.AdminLayer":    "",
 	bo + "RuntimeLayer.RtdsLayer":     "name rtds_config",
 	bo + "Admin":                      "address access_log access_log_path",
-})
+}))
 
 // wholes are messages that are accepted with whatever is in them, each with the
 // reason.

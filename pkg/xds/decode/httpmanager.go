@@ -187,7 +187,7 @@ func (j *job) httpFilters(list []*hcmv3.HttpFilter, p *place) []resource.HTTPFil
 			j.fail(at.field("typed_config"), "is missing")
 			continue
 		}
-		cfg, ok := j.filterConfig(a, f.GetIsOptional(), at.field("typed_config"))
+		cfg, ok := j.filterConfig(a, f.GetIsOptional(), false, at.field("typed_config"))
 		if !ok {
 			continue
 		}
@@ -213,8 +213,8 @@ func filterURL(j *job, a *anypb.Any) string {
 }
 
 // filterConfig parses a filter's configuration by its type URL; false if it was
-// skipped or refused.
-func (j *job) filterConfig(a *anypb.Any, optional bool, p *place) (any, bool) {
+// skipped or refused. route: it is one of typed_per_filter_config.
+func (j *job) filterConfig(a *anypb.Any, optional, route bool, p *place) (any, bool) {
 	url, config := a.GetTypeUrl(), a.GetValue()
 	if inner, text, ok := typedStruct(a); ok {
 		url, config = inner, text
@@ -225,6 +225,13 @@ func (j *job) filterConfig(a *anypb.Any, optional bool, p *place) (any, bool) {
 			j.fail(p, "unknown HTTP filter type %q", clip(url, 200))
 		}
 		return nil, false
+	}
+	if f, ok := filterMessages[url]; ok && spec.Build != nil {
+		res, ok := j.filterResource(f, a, route, p)
+		if !ok {
+			return nil, false
+		}
+		return spec.Build(res), true
 	}
 	if spec.Parse == nil {
 		return nil, true

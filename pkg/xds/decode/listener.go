@@ -9,6 +9,7 @@ import (
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	limitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/connection_limit/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	netratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/local_ratelimit/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -17,9 +18,10 @@ import (
 )
 
 const (
-	limitURL    = typeURLPrefix + "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"
-	hcmURL      = typeURLPrefix + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-	tcpProxyURL = typeURLPrefix + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
+	limitURL        = typeURLPrefix + "envoy.extensions.filters.network.connection_limit.v3.ConnectionLimit"
+	hcmURL          = typeURLPrefix + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+	netRateLimitURL = typeURLPrefix + "envoy.extensions.filters.network.local_ratelimit.v3.LocalRateLimit"
+	tcpProxyURL     = typeURLPrefix + "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 
 	defaultBacklog          = 1024
 	defaultDetectionTimeout = 15 * time.Second
@@ -129,11 +131,17 @@ func (j *job) chainMatch(m *listenerv3.FilterChainMatch, p *place) resource.Filt
 	return out
 }
 
-// connectionLimit reads the one network filter that may stand before the last.
+// connectionLimit reads the network filters that may stand before the last.
 func (j *job) connectionLimit(c *resource.FilterChain, a *anypb.Any, name string, p *place) {
 	switch {
+	case a.GetTypeUrl() == netRateLimitURL:
+		var m netratelimitv3.LocalRateLimit
+		if at := p.field("typed_config"); j.unpack(a, &m, at) {
+			c.RateLimits = append(c.RateLimits, j.connectionRateLimit(&m, at))
+		}
+		return
 	case a.GetTypeUrl() != limitURL:
-		j.fail(p, "%q must be the last filter: of those before it this version supports connection_limit only", clip(name, 100))
+		j.fail(p, "%q must be the last filter: of those before it this version supports connection_limit and local_ratelimit only", clip(name, 100))
 		return
 	case c.ConnectionLimit != 0:
 		j.fail(p, "is a second connection_limit")

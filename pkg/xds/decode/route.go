@@ -23,6 +23,7 @@ type routeScope struct {
 	maxBody int
 	mirrors []resource.Mirror
 	filters map[string]any
+	limits  []resource.RateLimit // of the virtual host
 }
 
 func (j *job) routeConfig(m *routev3.RouteConfiguration, p *place) *resource.RouteConfig {
@@ -90,6 +91,7 @@ func (j *job) virtualHost(m *routev3.VirtualHost, scope *routeScope, p *place) *
 		vh.Domains = append(vh.Domains, j.domain(d, p.item("domains", i)))
 	}
 	inner := &routeScope{maxBody: scope.maxBody, filters: j.perFilter(m.GetTypedPerFilterConfig(), scope.filters, p)}
+	inner.limits = j.rateLimits(m.GetRateLimits(), false, p)
 	if n := len(m.GetRoutes()); n > 0 {
 		vh.Routes = make([]*resource.Route, 0, n)
 	}
@@ -153,7 +155,7 @@ func (j *job) perFilter(m map[string]*anypb.Any, outer map[string]any, p *place)
 			j.fail(at, "the filter %q has no settings by route: %s", s.Name, notSupported)
 			continue
 		}
-		if cfg, ok := j.filterConfig(a, optional, at); ok {
+		if cfg, ok := j.filterConfig(a, optional, true, at); ok {
 			out[j.intern(name)] = cfg
 		}
 	}
@@ -175,6 +177,8 @@ func (j *job) route(m *routev3.Route, scope *routeScope, p *place) *resource.Rou
 	switch a := m.GetAction().(type) {
 	case *routev3.Route_Route:
 		r.Action = j.routeAction(a.Route, p.field("route"))
+		r.RateLimits = j.rateLimits(a.Route.GetRateLimits(), false, p.field("route"))
+		r.HostRateLimits, r.IncludeHostRateLimits = scope.limits, a.Route.GetIncludeVhRateLimits().GetValue()
 		if own := j.own(m.GetMetadata(), p.field("metadata").entry("filter_metadata", ownMetadata)); own != nil {
 			r.Action.Fallback = j.fallback(own.Fallback, p.field("metadata").field("fallback"))
 		}

@@ -124,6 +124,8 @@ type FilterChain struct {
 	TLS   *DownstreamTLS // nil: plaintext
 	// ConnectionLimit is how many connections the chain takes at a time; 0: any.
 	ConnectionLimit int
+	// RateLimits are how many connections it takes over time.
+	RateLimits []*ConnectionRateLimit
 	// DestinationNames are names of the mesh whose virtual addresses, which only this
 	// process knows, the chain is for beside Match.PrefixRanges. Whoever gives the
 	// addresses puts them there; a chain with names left is for no connection.

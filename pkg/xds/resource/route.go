@@ -64,6 +64,10 @@ type Route struct {
 	Metadata    Metadata
 	// FilterConfig are per-filter overrides by filter name, parsed.
 	FilterConfig map[string]any
+	// RateLimits make descriptors for filters that limit rates, HostRateLimits are those
+	// of the virtual host; they count beside the route's where IncludeHostRateLimits.
+	RateLimits, HostRateLimits []RateLimit
+	IncludeHostRateLimits      bool
 }
 
 // PathKind is how a path is matched.
