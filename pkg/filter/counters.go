@@ -20,7 +20,9 @@ type Counters[T any] struct {
 
 // CounterSet are the counters of one name.
 type CounterSet[T any] struct {
-	Name    string
+	Name string
+	// Active is a number that all workers keep together, exactly.
+	Active  atomic.Int64
 	workers atomic.Pointer[[]*T]
 }
 

@@ -148,6 +148,8 @@ type Worker struct {
 	Service, Node string
 	// Percent resolves a fraction by the runtime, in millionths.
 	Percent func(resource.Percent) uint32
+	// Number is the runtime's number of a key, def where it has none.
+	Number func(key string, def float64) float64
 }
 
 // Spec describes a kind of filter.

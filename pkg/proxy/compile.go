@@ -259,7 +259,7 @@ func (p *Proxy) compileFilters(m *manager) error {
 		for w := range p.workers {
 			impl := spec.New(f.Config, filter.Worker{
 				Index: w, Slot: m.slots, Loop: p.workers[w].loop, Name: f.Name, StatPrefix: m.res.StatPrefix,
-				Service: p.options.Service, Node: p.options.Node, Percent: p.runtimePercent,
+				Service: p.options.Service, Node: p.options.Node, Percent: p.runtimePercent, Number: p.runtimeNumber,
 			})
 			h := filterHooks{request: impl}
 			h.response, _ = impl.(filter.ResponseFilter)

@@ -428,6 +428,16 @@ func (p *Proxy) runtimePercent(v resource.Percent) uint32 {
 	return uint32(min(n*1e6/float64(den), 1e6))
 }
 
+// runtimeNumber is the runtime's number of a key, def where it has none that could be.
+func (p *Proxy) runtimeNumber(key string, def float64) float64 {
+	if rt := p.runtime.Load(); rt != nil {
+		if n, ok := rt.Numbers[key]; ok && n >= 0 {
+			return n
+		}
+	}
+	return def
+}
+
 // logOptions are what access logs are compiled with.
 func (p *Proxy) logOptions() accesslog.Options {
 	return accesslog.Options{Hostname: p.hostname, Runtime: p.runtime.Load(), Remote: p.options.AccessLogRemote}

@@ -106,7 +106,7 @@ func known(name string) bool {
 			return true
 		}
 	}
-	return strings.HasPrefix(name, "outrigger.tls.failed_") || name == "http_local_rate_limit.enforced"
+	return strings.HasPrefix(name, "outrigger.tls.failed_") || name == "http_local_rate_limit.enforced" || name == "fault.faults_overflow"
 }
 
 // Every kind of limit of the codecs is documented, and every kind of flood.

@@ -6,6 +6,7 @@ package all
 
 import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/fault"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcstats"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/localratelimit"
@@ -20,6 +21,7 @@ func Specs(hub *tap.Hub) []filter.Spec {
 		filtertap.Spec(hub),
 		grpcstats.Spec(),
 		grpcweb.Spec(),
+		fault.Spec(),
 		localratelimit.Spec(),
 		router.Spec(),
 	}

@@ -14,6 +14,7 @@ import (
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	streamlogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	dnsclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
@@ -53,6 +54,7 @@ func roots() []proto.Message {
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
 		&proxysocketv3.ProxyProtocolUpstreamTransport{}, &dnsclusterv3.DnsCluster{}, &caresv3.CaresDnsResolverConfig{},
 		&localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
+		&faultv3.HTTPFault{}, &localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
 		&tlsv3.DownstreamTlsContext{}, &tlsv3.UpstreamTlsContext{}, &tlsv3.SPIFFECertValidatorConfig{},
 	}
 	for i := range types {

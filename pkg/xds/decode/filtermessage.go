@@ -3,6 +3,7 @@
 package decode
 
 import (
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -26,6 +27,10 @@ var filterMessages = map[string]filterMessage{
 		func(j *job, m proto.Message, route bool, p *place) any {
 			return j.localRateLimit(m.(*localratelimitv3.LocalRateLimit), route, p)
 		},
+	},
+	faultURL: {
+		func() proto.Message { return new(faultv3.HTTPFault) },
+		func(j *job, m proto.Message, _ bool, p *place) any { return j.fault(m.(*faultv3.HTTPFault), p) },
 	},
 }
 
