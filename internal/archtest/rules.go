@@ -39,6 +39,7 @@ var layers = map[string]layer{
 	"pkg/mesh":      l2,
 	"pkg/metrics":   l2,
 	"pkg/mtls":      l2,
+	"pkg/overload":  l2,
 	"pkg/ratelimit": l2,
 	"pkg/registry":  l2,
 	"pkg/tap":       l2,

@@ -115,8 +115,8 @@ func (d *downstreamConn) OnTimer(*reactor.Timer) {
 		}
 		next = min(next, due)
 	}
-	if d.x == nil && m.res.IdleTimeout > 0 {
-		due := d.idle + int64(m.res.IdleTimeout)
+	if t := d.w.connectionIdle(m.res.IdleTimeout); d.x == nil && t > 0 {
+		due := d.idle + int64(t)
 		if now >= due {
 			m.stats.on[d.w.index].cxIdleTimeout++
 			d.shut()
@@ -340,7 +340,7 @@ func (d *downstreamConn) mustClose(x *exchange) bool {
 	case m.res.MaxConnectionDuration > 0 && d.w.loop.Now()-d.started >= int64(m.res.MaxConnectionDuration):
 		return true
 	}
-	return false
+	return x.Request.KeepAlive && d.w.endsKeepAlive(m, d.listener)
 }
 
 // sendData implements downstream.
@@ -421,8 +421,8 @@ func (d *downstreamConn) done(x *exchange) {
 	if d.retire != 0 {
 		d.ensure(d.retire)
 	}
-	if m.res.IdleTimeout > 0 {
-		d.ensure(d.idle + int64(m.res.IdleTimeout))
+	if t := d.w.connectionIdle(m.res.IdleTimeout); t > 0 {
+		d.ensure(d.idle + int64(t))
 	}
 	if d.conn.Unconsumed() > 0 {
 		d.conn.Redeliver()

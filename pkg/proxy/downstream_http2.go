@@ -44,6 +44,7 @@ type http2Conn struct {
 	heard      int64 // when something came last
 	counted    byteCount
 	kept       filter.ConnectionState
+	pressed    bool // it ends because the process is overloaded
 }
 
 // http2Stream is a stream of an http2Conn.
@@ -364,7 +365,7 @@ func (c *http2Conn) drainIfDue() {
 	}
 	m := c.chain.manager.Load()
 	switch {
-	case c.listener.drains.Load() || c.chain.removed.Load() || c.w.loop.Crowded():
+	case c.listener.drains.Load() || c.chain.removed.Load() || c.w.loop.Crowded() || c.pressed:
 	case m.res.MaxRequestsPerConn > 0 && int(c.served) >= m.res.MaxRequestsPerConn:
 	case m.res.MaxConnectionDuration > 0 && c.w.loop.Now()-c.started >= int64(m.res.MaxConnectionDuration):
 	default:
@@ -417,7 +418,7 @@ func (c *http2Conn) soonest() int64 {
 	if t := m.res.RequestHeadersTimeout; c.stuck != 0 && t > 0 {
 		next = min(next, c.stuck+int64(t))
 	}
-	if t := m.res.IdleTimeout; len(c.streams) == 0 && t > 0 {
+	if t := c.w.connectionIdle(m.res.IdleTimeout); len(c.streams) == 0 && t > 0 {
 		next = min(next, c.idle+int64(t))
 	}
 	if t := m.res.MaxConnectionDuration; t > 0 && c.asked == 0 {
@@ -456,7 +457,7 @@ func (c *http2Conn) OnTimer(*reactor.Timer) {
 		c.end("request_header_timeout")
 		return
 	case c.retire != 0 && now >= c.retire,
-		len(c.streams) == 0 && m.res.IdleTimeout > 0 && now >= c.idle+int64(m.res.IdleTimeout):
+		len(c.streams) == 0 && m.res.IdleTimeout > 0 && now >= c.idle+int64(c.w.connectionIdle(m.res.IdleTimeout)):
 		if c.retire == 0 || now < c.retire {
 			s.cxIdleTimeout++
 		}

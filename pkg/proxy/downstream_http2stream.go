@@ -38,6 +38,9 @@ func (s *http2Stream) sendHead(x *exchange, last bool) {
 	x.Record.ResponseHeaderBytes = uint64(len(b) - n)
 	s.sent += uint64(len(b) - n)
 	c.Commit(b)
+	if !s.c.pressed && s.c.asked == 0 {
+		s.c.pressed = s.c.w.endsKeepAlive(x.manager, s.c.listener)
+	}
 }
 
 // sendData implements downstream. What the peer's windows do not permit stays

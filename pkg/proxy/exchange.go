@@ -319,9 +319,9 @@ func present(b []byte) []byte {
 // idleTimeout is the time without any activity that ends the exchange.
 func (x *exchange) idleTimeout() time.Duration {
 	if x.route != nil && x.route.action != nil && x.route.action.res.HasIdleTimeout {
-		return x.route.action.res.IdleTimeout
+		return x.w.streamIdle(x.route.action.res.IdleTimeout)
 	}
-	return x.manager.res.StreamIdleTimeout
+	return x.w.streamIdle(x.manager.res.StreamIdleTimeout)
 }
 
 // ensure makes the timer fire at t at the latest; see downstreamConn.ensure.

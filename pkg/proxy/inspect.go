@@ -238,7 +238,7 @@ func (i *inspection) OnLowWater(*reactor.Conn) {}
 
 // OnClose implements reactor.Handler: the client has gone, or was refused.
 func (i *inspection) OnClose(*reactor.Conn, error) {
-	i.listener.active.Add(-1)
+	i.listener.leave()
 	i.end()
 }
 
@@ -321,7 +321,7 @@ func (nobody) OnClose(*reactor.Conn, error)          {}
 
 // refuseUnmatched counts a connection that no filter chain is for.
 func (l *listener) refuseUnmatched(w *worker, c *reactor.Conn, conf *listenerConfig, began int64) {
-	l.active.Add(-1)
+	l.leave()
 	w.stats.noFilterChain++
 	conf.log.accepted(w, c, began, "", record.NR, "filter_chain_not_found", nil)
 	l.unmatched.Add(1)

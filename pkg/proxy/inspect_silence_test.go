@@ -5,6 +5,7 @@ package proxy
 import (
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -112,7 +113,7 @@ func TestSilenceLeadsToNoChainButATCPProxy(t *testing.T) {
 
 func TestWhatIsLearnedIsBounded(t *testing.T) {
 	h := habits{}
-	ln := &listener{}
+	ln := &listener{all: new(atomic.Int64)}
 	for i := range 10 * maxLearned {
 		d := destination{ln, netip.MustParseAddrPort(fmt.Sprintf("10.0.%d.%d:1", i>>8&255, i&255))}
 		h.learn(d, habit{serverFirst: true, until: int64(i)}, int64(i)/2)

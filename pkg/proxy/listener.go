@@ -30,6 +30,10 @@ type listener struct {
 	looking     atomic.Int64
 	lookTimeout atomic.Uint64
 	drains      atomic.Bool
+	// all counts the connections of all listeners; those refused, as there were too many
+	// of them, and by overload.
+	all                            *atomic.Int64
+	globalRefused, overloadRefused atomic.Uint64
 }
 
 type openSocket struct {
@@ -119,7 +123,7 @@ func (p *Proxy) applyListener(l *listener, res *resource.Listener) error {
 }
 
 func (p *Proxy) openListener(res *resource.Listener) error {
-	l := &listener{name: res.Name}
+	l := &listener{name: res.Name, all: &p.connections}
 	c, commit, err := p.compileListener(res, nil)
 	if err != nil {
 		return err
@@ -193,6 +197,7 @@ func (p *Proxy) attach(l *listener) {
 					on.open = append(on.open, ln)
 				}
 			}
+			w.holdAccepting(on)
 			w.listeners[l] = append(w.listeners[l], on)
 		})
 	}
@@ -293,7 +298,10 @@ func parseAddress(a resource.Address) (reactor.Addr, error) {
 func (on *listenerOn) OnAccept(c *reactor.Conn) reactor.Handler {
 	l := on.shared
 	conf := l.config.Load()
-	l.active.Add(1)
+	if l.tooManyConnections(on.w, conf.res) {
+		l.leave()
+		return nil
+	}
 	if l.refuseLoop(on.w, c, conf) {
 		return nil
 	}
@@ -339,7 +347,7 @@ func (w *worker) seat(c *reactor.Conn, l *listener, conf *listenerConfig, ch *ch
 
 // left takes a connection that a chain had off the books.
 func (l *listener) left(ch *chain) {
-	l.active.Add(-1)
+	l.leave()
 	ch.active.Add(-1)
 }
 

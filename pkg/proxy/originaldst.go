@@ -67,7 +67,7 @@ func (l *listener) refuseLoop(w *worker, c *reactor.Conn, conf *listenerConfig) 
 	if conf.res.Direction != resource.Outbound || !c.ComesBack() {
 		return false
 	}
-	l.active.Add(-1)
+	l.leave()
 	w.stats.loopsRefused++
 	conf.log.accepted(w, c, w.loop.Now(), "", record.UH, detailsLoop, nil)
 	return true

@@ -19,6 +19,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
+	"github.com/outrigger-mesh/outrigger/pkg/overload"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/trace"
@@ -60,6 +61,8 @@ type Options struct {
 	// HoldAccepting leaves connections in the backlogs until StartAccepting: a
 	// predecessor still takes them.
 	HoldAccepting bool
+	// Overload says what is left undone under pressure; the zero value: nothing.
+	Overload resource.Overload
 }
 
 // Proxy is the data path of one process.
@@ -77,6 +80,7 @@ type Proxy struct {
 	// Handshakes compute here: ours do not wait behind those of whoever connects.
 	acceptedCPU, dialledCPU mtls.CPU
 	tickets                 mtls.Tickets
+	overload                *overload.Manager
 
 	// atomic
 	version   atomic.Uint64 // of the last snapshot applied
@@ -84,6 +88,12 @@ type Proxy struct {
 	drainIdle atomic.Int64 // ns that a connection without a request may stay in a drain
 	runtime   atomic.Pointer[resource.Runtime]
 	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
+	version  atomic.Uint64 // of the last snapshot applied
+	draining atomic.Bool
+	// connections from downstream of all listeners
+	connections atomic.Int64
+	runtime     atomic.Pointer[resource.Runtime]
+	clusters    atomic.Pointer[[]*cluster] // for maintenance and admin
 
 	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot  *resource.Snapshot
@@ -149,7 +159,8 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
-		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
+		overload: overload.New(o.Overload),
+		options:  o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
 		slots: map[string]*cluster{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
 		failed: map[string]error{}, done: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
@@ -186,6 +197,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	var off sync.WaitGroup
 	off.Go(func() { p.readRecords(stop) })
 	off.Go(func() { p.maintain(stop) })
+	off.Go(func() { p.watchOverload(stop) })
 	<-ctx.Done()
 	for _, w := range p.workers {
 		w.loop.StopOffLoop()

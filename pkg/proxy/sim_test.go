@@ -34,8 +34,14 @@ func newSim(t testing.TB, seed uint64, link sim.Link, edit func(*resource.Snapsh
 
 func newSimWith(t testing.TB, filters *filter.Registry, seed uint64, link sim.Link, edit func(*resource.Snapshot)) *simRig {
 	t.Helper()
+	return newSimOf(t, Options{Filters: filters}, seed, link, edit)
+}
+
+func newSimOf(t testing.TB, o Options, seed uint64, link sim.Link, edit func(*resource.Snapshot)) *simRig {
+	t.Helper()
 	r := &simRig{t: t, world: sim.New(seed, link)}
-	p, err := New(Options{Workers: 1, NewLoop: r.world.NewLoop, Binder: r.world, Seed: seed + 1, Filters: filters})
+	o.Workers, o.NewLoop, o.Binder, o.Seed = 1, r.world.NewLoop, r.world, seed+1
+	p, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

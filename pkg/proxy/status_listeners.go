@@ -133,6 +133,8 @@ func (p *Proxy) listenerSamples(s *sampler) {
 		s.add("downstream_pre_cx_active", "Connections that listener filters look at.", gauge, uint64(max(l.looking.Load(), 0)))
 		s.add("downstream_pre_cx_timeout", "Connections that listener filters looked at for too long.", counter, l.lookTimeout.Load())
 		s.add("downstream_cx_overflow", "Connections refused by the listener's limit.", counter, l.refused.Load())
+		s.add("downstream_global_cx_overflow", "Connections refused because there are too many in the process.", counter, l.globalRefused.Load())
+		s.add("downstream_cx_overload_reject", "Connections refused because the process is overloaded.", counter, l.overloadRefused.Load())
 		s.add("no_filter_chain_match", "Connections that no filter chain was for.", counter, l.unmatched.Load())
 		s.add("downstream_cx_destroy", "Connections closed.", counter, total-active)
 	}

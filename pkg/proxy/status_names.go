@@ -32,6 +32,8 @@ var managerCounts = [...]count[managerCounters]{
 	{"downstream_rq_completed", "Requests that ended.", counter, func(s *managerCounters) *uint64 { return &s.rqCompleted }},
 	{"downstream_rq_header_timeout", "Requests whose headers took too long.", counter, func(s *managerCounters) *uint64 { return &s.rqHeaderTimeout }},
 	{"downstream_rq_idle_timeout", "Requests that ended because nothing moved for too long.", counter, func(s *managerCounters) *uint64 { return &s.rqIdleTimeout }},
+	{"downstream_rq_overload_close", "Requests refused because the process is overloaded.", counter, func(s *managerCounters) *uint64 { return &s.rqOverload }},
+	{"downstream_cx_overload_disable_keepalive", "Connections that end with a response because the process is overloaded.", counter, func(s *managerCounters) *uint64 { return &s.cxOverloadKeepAlive }},
 	{"downstream_rq_1xx", classHelp, counter, func(s *managerCounters) *uint64 { return &s.rq1xx }},
 	{"downstream_rq_2xx", classHelp, counter, func(s *managerCounters) *uint64 { return &s.rq2xx }},
 	{"downstream_rq_3xx", classHelp, counter, func(s *managerCounters) *uint64 { return &s.rq3xx }},

@@ -39,6 +39,7 @@ func (p *Proxy) Stats(ctx context.Context) ([]metrics.Sample, error) {
 	s.worker(t)
 	s.tls(p, &t.tls, t.workers.plaintextBesideTLS)
 	s.logs(p)
+	s.overload(p.overload)
 	s.add("cluster_manager.active_clusters", "Clusters configured.", gauge, uint64(len(t.clusters)))
 	s.add("outrigger.config_version", "Number of the last configuration given to the workers.", gauge, p.version.Load())
 	s.add("outrigger.config_version_adopted", "Number of the configuration that all workers run on.", gauge, p.AdoptedVersion())

@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/sniff"
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
+	"github.com/outrigger-mesh/outrigger/pkg/overload"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 )
@@ -40,6 +41,7 @@ type worker struct {
 
 	// loop-owned
 	random    *rand.PCG
+	load      overload.State // of this tick
 	listeners map[*listener][]*listenerOn
 	clusters  map[*cluster]*clusterOn
 	downs     downstreamList
@@ -96,7 +98,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.gate = mtls.NewGate(loop, p.acceptedCPU, p.dialledCPU, mtls.Limits{})
 	w.merge.F = w.mergeCounts
 	w.tidy.F = w.trim
-	loop.OnTick(func() {}, w.endTick)
+	loop.OnTick(w.beginTick, w.endTick)
 	return w, nil
 }
 

@@ -43,6 +43,24 @@ func withAdmission(lists map[protoreflect.FullName]string) map[protoreflect.Full
 	} {
 		lists[name] = fields
 	}
+	const load, monitor = "envoy.config.overload.v3.", ext + "resource_monitors."
+	for name, fields := range map[protoreflect.FullName]string{
+		load + "OverloadManager":                                          "refresh_interval resource_monitors actions",
+		load + "ResourceMonitor":                                          "name typed_config",
+		load + "OverloadAction":                                           "name triggers typed_config",
+		load + "Trigger":                                                  "name threshold scaled",
+		load + "ThresholdTrigger":                                         "value",
+		load + "ScaledTrigger":                                            "scaling_threshold saturation_threshold",
+		load + "ScaleTimersOverloadActionConfig":                          "timer_scale_factors",
+		load + "ScaleTimersOverloadActionConfig.ScaleTimer":               "timer min_timeout min_scale",
+		monitor + "fixed_heap.v3.FixedHeapConfig":                         "max_heap_size_bytes",
+		monitor + "downstream_connections.v3.DownstreamConnectionsConfig": "max_active_downstream_connections",
+		monitor + "injected_resource.v3.InjectedResourceConfig":           "filename",
+	} {
+		lists[name] = fields
+	}
+	lists[bo+"Bootstrap"] += " overload_manager"
+	lists[li+"Listener"] += " ignore_global_conn_limit bypass_overload_manager"
 	lists[ro+"VirtualHost"] += " rate_limits"
 	lists[ro+"RouteAction"] += " rate_limits include_vh_rate_limits"
 	return lists

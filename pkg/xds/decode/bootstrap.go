@@ -36,7 +36,8 @@ type BootstrapConfig struct {
 
 	Runtime    []RuntimeLayer // in order: a later layer wins
 	Admin      *Admin
-	StatsFlush time.Duration // default 5 s
+	StatsFlush time.Duration      // default 5 s
+	Overload   *resource.Overload // nil: it says nothing
 
 	// Raw is the bootstrap as a protobuf message, for config dumps.
 	Raw []byte
@@ -138,6 +139,7 @@ func (j *job) bootstrap(m *bootstrapv3.Bootstrap, clusters iter.Seq2[int, *clust
 	j.dynamics(m.GetDynamicResources(), b, root.field("dynamic_resources"))
 	j.layers(m.GetLayeredRuntime(), b, root.field("layered_runtime"))
 	j.admin(m.GetAdmin(), b, root.field("admin"))
+	b.Overload = j.overload(m.GetOverloadManager(), root.field("overload_manager"))
 	j.references(b)
 }
 

@@ -40,6 +40,8 @@ func (j *job) listener(m *listenerv3.Listener, p *place) *resource.Listener {
 		DetectionTimeout:  j.duration(m.GetListenerFiltersTimeout(), defaultDetectionTimeout, p.field("listener_filters_timeout")),
 		Metadata:          j.metadata(m.GetMetadata()),
 		AccessLog:         j.accessLogs(m.GetAccessLog(), p, "access_log"),
+		BypassOverload:    m.GetBypassOverloadManager(),
+		IgnoreGlobalLimit: m.GetIgnoreGlobalConnLimit(),
 	}
 	if m.GetAddress() == nil {
 		j.fail(p.field("address"), "is missing")

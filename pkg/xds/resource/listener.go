@@ -26,6 +26,9 @@ type Listener struct {
 	// Filters look at connections before a chain is chosen, in this order.
 	Filters   []ListenerFilter
 	Detection *Detection // nil: silence is waited out
+	// BypassOverload: overload stops nothing here, IgnoreGlobalLimit: connections are
+	// not counted among those of global_downstream_max_connections.
+	BypassOverload, IgnoreGlobalLimit bool
 }
 
 // ListenerFilter is one of listener_filters.

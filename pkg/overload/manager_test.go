@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overload
+
+import (
+	"errors"
+	"math"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+func twoMonitors() *Manager {
+	return New(resource.Overload{
+		Monitors: []resource.OverloadMonitor{{Name: "a", Max: 100}, {Name: "b", Max: 1000}},
+		Actions: []resource.OverloadAction{
+			{Kind: resource.ActionStopAcceptingRequests, Triggers: []resource.OverloadTrigger{{Monitor: "a", From: 0.5, To: 1}, {Monitor: "b", From: 0.9, To: 0.9}}},
+			{Kind: resource.ActionDisableKeepAlive, Triggers: []resource.OverloadTrigger{{Monitor: "a", From: 0.8, To: 0.8}}},
+		},
+	})
+}
+
+func TestActionsFollowThePressures(t *testing.T) {
+	for _, c := range []struct {
+		a, b                float64
+		requests, keepAlive uint8
+	}{
+		{0, 0, 0, 0}, {50, 0, 0, 0}, {51, 0, 2, 0}, {75, 0, 50, 0}, {79.99, 0, 60, 0}, {80, 0, 60, 100}, {100, 0, 100, 100}, {5000, 0, 100, 100},
+		{0, 899, 0, 0}, {0, 900, 100, 0}, {75, 900, 100, 0},
+	} {
+		m := twoMonitors()
+		was := m.State()
+		changed := m.Update(func(i int, _ *resource.OverloadMonitor) (float64, error) { return [...]float64{c.a, c.b}[i], nil })
+		s := m.State()
+		if r, k := s.Scale(resource.ActionStopAcceptingRequests), s.Scale(resource.ActionDisableKeepAlive); r != c.requests || k != c.keepAlive {
+			t.Errorf("%v, %v: requests at %d, keep-alive at %d; want %d, %d", c.a, c.b, r, k, c.requests, c.keepAlive)
+		}
+		if changed != (s != was) {
+			t.Errorf("%v, %v: changed is %v", c.a, c.b, changed)
+		}
+	}
+}
+
+func TestAMonitorThatCannotBeReadKeepsItsPressure(t *testing.T) {
+	m := twoMonitors()
+	read := func(v float64, err error) func(int, *resource.OverloadMonitor) (float64, error) {
+		return func(int, *resource.OverloadMonitor) (float64, error) { return v, err }
+	}
+	m.Update(read(80, nil))
+	for _, bad := range []struct {
+		v   float64
+		err error
+	}{{0, errors.New("gone")}, {math.NaN(), nil}, {-1, nil}} {
+		if m.Update(read(bad.v, bad.err)) || m.State().Scale(resource.ActionDisableKeepAlive) != 100 {
+			t.Errorf("%v changed the state", bad)
+		}
+	}
+	if r := m.Resources(); len(r) != 2 || r[0] != (Resource{"a", 80, 3}) {
+		t.Errorf("resources are %+v", r)
+	}
+}
+
+func TestAnActionIsTakenAsOftenAsItsScaleSays(t *testing.T) {
+	for _, scale := range []uint8{0, 1, 50, 100} {
+		s, hits := State(0).with(resource.ActionShrinkHeap, scale), 0
+		for i := range uint64(1000) {
+			if s.Hit(resource.ActionShrinkHeap, i) {
+				hits++
+			}
+			if s.Hit(resource.ActionReduceTimeouts, i) {
+				t.Fatal("another action was taken")
+			}
+		}
+		if hits != 10*int(scale) {
+			t.Errorf("%d hits of 1000 at %d", hits, scale)
+		}
+	}
+}
+
+func TestTimeoutsShrinkToWhatIsLeftOfThem(t *testing.T) {
+	min := resource.ScaledTimeout{On: true, Min: 10 * time.Second}
+	part := resource.ScaledTimeout{On: true, Percent: 20}
+	for _, c := range []struct {
+		s     resource.ScaledTimeout
+		t     time.Duration
+		scale uint8
+		want  time.Duration
+	}{
+		{min, time.Minute, 0, time.Minute}, {min, time.Minute, 50, 35 * time.Second}, {min, time.Minute, 100, 10 * time.Second},
+		{min, 5 * time.Second, 100, 5 * time.Second}, {min, 0, 100, 0}, {part, time.Minute, 100, 12 * time.Second},
+		{resource.ScaledTimeout{}, time.Minute, 100, time.Minute}, {min, 10_000 * time.Hour, 1, 9900 * time.Hour},
+	} {
+		got := c.s.Scaled(c.t, c.scale)
+		if d := got - c.want; d < -time.Hour || d > time.Hour || c.t < time.Hour && d != 0 {
+			t.Errorf("%v at %d is %v, want %v", c.t, c.scale, got, c.want)
+		}
+	}
+}
+
+func TestDefaultsKeepAnIdleProcessAsItIs(t *testing.T) {
+	for _, limit := range []uint64{0, 128 << 20} {
+		m := New(Defaults(limit))
+		m.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) { return float64(o.Max) * 0.5, nil })
+		if s := m.State(); s != 0 {
+			t.Errorf("at half of all limits the state is %x", s)
+		}
+		m.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) {
+			if o.Kind == resource.MonitorMemory {
+				return float64(o.Max), nil
+			}
+			return 0, nil
+		})
+		s := m.State()
+		for _, k := range []resource.OverloadActionKind{resource.ActionStopAcceptingRequests, resource.ActionStopAcceptingConnections, resource.ActionDisableKeepAlive, resource.ActionReduceTimeouts} {
+			if got := s.Scale(k) == 100; got != (limit > 0) {
+				t.Errorf("limit %d: with all memory in use %s is at %d", limit, k, s.Scale(k))
+			}
+		}
+	}
+}
+
+func TestMemoryIsWhatTheProcessNeeds(t *testing.T) {
+	before, err := Memory()
+	if err != nil || before < 1<<20 || before > 1<<32 {
+		t.Fatalf("%d bytes, %v", before, err)
+	}
+}
+
+func TestTheLeastLimitOfTheGroupsCounts(t *testing.T) {
+	mount := t.TempDir()
+	for path, max := range map[string]string{"": "max", "a": "4096\n", "a/b": "8192", "c": "max"} {
+		os.MkdirAll(filepath.Join(mount, path), 0o700)
+		if err := os.WriteFile(filepath.Join(mount, path, "memory.max"), []byte(max), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for own, want := range map[string]uint64{
+		"0::/a/b\n": 4096, "0::/a\n": 4096, "1:cpu:/a\n0::/c\n": math.MaxUint64, "0::/\n": math.MaxUint64, "0::/../../x\n": math.MaxUint64, "": math.MaxUint64,
+		"0::/a/b/gone\n": 4096,
+	} {
+		if got := groupLimit(mount, own); got != want {
+			t.Errorf("%q: %d, want %d", own, got, want)
+		}
+	}
+}

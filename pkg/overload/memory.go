@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package overload
+
+import (
+	"errors"
+	"math"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// memoryMetrics are what Memory adds up: what was alive at the last collection, and what
+// is not heap. What of the heap is garbage by now is no pressure: it can be had again.
+var memoryMetrics = [...]string{
+	"/gc/heap/live:bytes", "/memory/classes/total:bytes", "/memory/classes/heap/released:bytes",
+	"/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes", "/memory/classes/heap/unused:bytes",
+}
+
+// Memory is how many bytes of memory the process needs. It takes some microseconds, and is
+// not for loops.
+func Memory() (uint64, error) {
+	var s [len(memoryMetrics)]metrics.Sample
+	for i, name := range memoryMetrics {
+		s[i].Name = name
+	}
+	metrics.Read(s[:])
+	var v [len(memoryMetrics)]uint64
+	for i := range s {
+		if s[i].Value.Kind() != metrics.KindUint64 {
+			return 0, errors.New("the runtime does not know " + memoryMetrics[i])
+		}
+		v[i] = s[i].Value.Uint64()
+	}
+	return v[0] + v[1] - min(v[1], v[2]+v[3]+v[4]+v[5]), nil
+}
+
+// MemoryLimit is how much memory the process may have, in bytes: the least of GOMEMLIMIT and
+// the limits of its control groups (version 2); 0: nobody says.
+func MemoryLimit() uint64 {
+	least := uint64(math.MaxUint64)
+	if os.Getenv("GOMEMLIMIT") != "" {
+		least = uint64(debug.SetMemoryLimit(-1))
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err == nil {
+		least = min(least, groupLimit("/sys/fs/cgroup", string(own)))
+	}
+	if least >= math.MaxInt64 { // as GOMEMLIMIT=off
+		return 0
+	}
+	return least
+}
+
+// groupLimit is the least memory.max from the process' own group up to the root of what
+// is mounted; MaxUint64: there is none.
+func groupLimit(mount, own string) uint64 {
+	least := uint64(math.MaxUint64)
+	for line := range strings.Lines(own) {
+		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
+		if !ok {
+			continue
+		}
+		for {
+			b, err := os.ReadFile(mount + "/" + path + "/memory.max")
+			if err == nil {
+				if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
+					least = min(least, n)
+				}
+			}
+			if path == "" || strings.Contains(path, "..") {
+				break
+			}
+			i := strings.LastIndexByte(path, '/')
+			path = path[:max(i, 0)]
+		}
+	}
+	return least
+}
+
+// Names of the monitors that Defaults has.
+const (
+	MemoryMonitor    = "envoy.resource_monitors.fixed_heap"
+	LoopDelayMonitor = "io.outrigger.resource_monitors.loop_delay"
+)
+
+// Thresholds of Defaults, as parts of the limits.
+const (
+	reduceFrom, reduceTo   = 0.70, 0.85 // of memory: idle connections go earlier
+	keepAliveFrom          = 0.80       // of memory: connections end with their response
+	refuseFrom, refuseTo   = 0.85, 0.95 // of memory: requests are refused
+	acceptFrom             = 0.95       // of memory: connections wait to be accepted
+	delayFrom, delayTo     = 0.5, 1.0   // of maxLoopDelay: requests are refused
+	maxLoopDelay           = 4 * time.Second
+	leastIdle, leastStream = 10 * time.Second, 30 * time.Second
+)
+
+// Defaults are the settings where nobody has said any, for a process that may have so much
+// memory; 0: nobody knows, and memory has no part in it.
+func Defaults(limit uint64) resource.Overload {
+	o := resource.Overload{
+		Refresh:  time.Second,
+		Monitors: []resource.OverloadMonitor{{Name: LoopDelayMonitor, Kind: resource.MonitorLoopDelay, Max: uint64(maxLoopDelay)}},
+	}
+	refuse := resource.OverloadAction{
+		Kind: resource.ActionStopAcceptingRequests, Triggers: []resource.OverloadTrigger{{Monitor: LoopDelayMonitor, From: delayFrom, To: delayTo}},
+	}
+	if limit == 0 {
+		o.Actions = []resource.OverloadAction{refuse}
+		return o
+	}
+	memory := func(k resource.OverloadActionKind, from, to float64) resource.OverloadAction {
+		return resource.OverloadAction{Kind: k, Triggers: []resource.OverloadTrigger{{Monitor: MemoryMonitor, From: from, To: to}}}
+	}
+	o.Monitors = append(o.Monitors, resource.OverloadMonitor{Name: MemoryMonitor, Kind: resource.MonitorMemory, Max: limit})
+	refuse.Triggers = append(refuse.Triggers, resource.OverloadTrigger{Monitor: MemoryMonitor, From: refuseFrom, To: refuseTo})
+	reduce := memory(resource.ActionReduceTimeouts, reduceFrom, reduceTo)
+	reduce.ConnectionIdle = resource.ScaledTimeout{On: true, Min: leastIdle}
+	reduce.StreamIdle = resource.ScaledTimeout{On: true, Min: leastStream}
+	o.Actions = []resource.OverloadAction{
+		reduce,
+		memory(resource.ActionShrinkHeap, keepAliveFrom, keepAliveFrom),
+		memory(resource.ActionDisableKeepAlive, keepAliveFrom, keepAliveFrom),
+		refuse,
+		memory(resource.ActionStopAcceptingConnections, acceptFrom, acceptFrom),
+	}
+	return o
+}
