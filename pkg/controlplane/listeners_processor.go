@@ -47,7 +47,11 @@ func inbound(in input) recipe {
 	mode := in.group.inboundMode(in.policy(), in.now)
 	inputs = append(inputs, mode)
 	web := speaksGRPC(in.index.Model.Services[in.group.Service])
-	inputs = append(inputs, web)
+	var limit *mesh.RateLimit
+	if p := in.policy(); p != nil {
+		limit = p.Spec.RateLimit
+	}
+	inputs = append(inputs, web, limit)
 	return recipe{encode.InboundListener, inputs, func() (proto.Message, []encode.Problem, error) {
 		if in.group.App == "" {
 			return nil, nil, fmt.Errorf("listener %q: node.metadata.app: required beside inbound", encode.InboundListener)
@@ -59,8 +63,11 @@ func inbound(in input) recipe {
 			Flavor: encode.Sidecar, Service: in.group.Service, Address: in.group.Inbound,
 			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Taps: taps, TLS: mode, Connections: connections,
 		}
-		l.GRPCWeb = web
+		l.GRPCWeb, l.RateLimit = web, limit
 		msg, problems, err := listener(in, l, func(l encode.ListenerInput) (proto.Message, error) { return encode.Inbound(l) })
+		if p := in.policy(); connections && p != nil && p.Spec.RateLimit != nil {
+			misfits = append(misfits, encode.Problem{Object: p.Key(), Reason: "spec.rateLimit: the service's ports carry connections, and only requests are limited"})
+		}
 		return msg, append(problems, misfits...), err
 	}}
 }
@@ -92,7 +99,8 @@ func speaksGRPC(s *mesh.Service) bool {
 func outbound(in input, f encode.Flavor) recipe {
 	var streams []encode.Stream
 	closed := in.group.Inbound != "" && in.group.closedInbound(in.policy())
-	inputs := append(telemetryInputs(in), closed)
+	faults := in.index.Model.HasFaults()
+	inputs := append(telemetryInputs(in), closed, faults)
 	if f == encode.Sidecar { // others give names of the mesh no addresses
 		streams, inputs = in.index.Streams(), append(inputs, in.index.StreamsDigest())
 	}
@@ -102,7 +110,7 @@ func outbound(in input, f encode.Flavor) recipe {
 		}
 		l := encode.ListenerInput{
 			Flavor: f, Service: in.group.Service, Address: in.group.Outbound,
-			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Streams: streams,
+			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Streams: streams, Faults: faults,
 		}
 		msg, problems, err := listener(in, l, func(l encode.ListenerInput) (proto.Message, error) { return encode.Outbound(l) })
 		if closed {

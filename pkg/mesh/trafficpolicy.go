@@ -20,6 +20,8 @@ type TrafficPolicySpec struct {
 	Retries          *Retries          `json:"retries,omitempty" doc:"What is tried again when no route says so."`
 	Timeouts         *Timeouts         `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
 	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open or no instance is left."`
+	RateLimit        *RateLimit        `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
+	Fault            *Fault            `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
 	HealthCheck      *Unsupported      `json:"healthCheck,omitempty"`
 	TLS              *PolicyTLS        `json:"tls,omitempty" doc:"Who may speak with the instances in the clear, in a mesh with identities; nobody when empty, for instances that have one."`
 }
@@ -110,6 +112,12 @@ func (p *TrafficPolicy) check(f *faults) {
 	}
 	if t := p.Spec.TLS; t != nil {
 		t.check(f, "spec.tls")
+	}
+	if r := p.Spec.RateLimit; r != nil {
+		r.check(f, "spec.rateLimit")
+	}
+	if t := p.Spec.Fault; t != nil {
+		t.check(f, "spec.fault")
 	}
 	if l := p.Spec.Limits; l != nil && l.Retries != nil && l.RetryBudget != nil {
 		f.add("spec.limits.retryBudget", "retries and retryBudget exclude each other")

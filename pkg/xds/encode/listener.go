@@ -10,6 +10,7 @@ import (
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listenerv3 "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -42,6 +43,10 @@ type ListenerInput struct {
 	// it is; inbound only.
 	Connections bool
 	Streams     []Stream // of the mesh; outbound only
+	// RateLimit is the policy's, of the inbound listener; nil: none. Faults says that
+	// routes may have some; outbound only.
+	RateLimit *mesh.RateLimit
+	Faults    bool
 }
 
 // Inbound is the listener from other sidecars to the local application.
@@ -59,7 +64,14 @@ func Inbound(in ListenerInput) (*listenerv3.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", InboundListener, err)
 	}
-	if taps != nil {
+	if in.RateLimit != nil {
+		limit, err := rateLimit(in.RateLimit)
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", InboundListener, err)
+		}
+		m.HttpFilters = append([]*hcmv3.HttpFilter{limit}, m.HttpFilters...)
+	}
+	if taps != nil { // before the limit: what is refused is seen
 		m.HttpFilters = append([]*hcmv3.HttpFilter{taps}, m.HttpFilters...)
 	}
 	if in.TLS != Plaintext {
@@ -88,6 +100,13 @@ func Outbound(in ListenerInput) (*listenerv3.Listener, error) {
 		return nil, fmt.Errorf("listener %q: %w", OutboundListener, err)
 	}
 	m.RouteSpecifier = rds(OutboundRoutes)
+	if in.Faults {
+		filter, err := httpFilter(faultFilter, &faultv3.HTTPFault{})
+		if err != nil {
+			return nil, fmt.Errorf("listener %q: %w", OutboundListener, err)
+		}
+		m.HttpFilters = append([]*hcmv3.HttpFilter{filter}, m.HttpFilters...)
+	}
 	l, err := socket(OutboundListener, in.Address, corev3.TrafficDirection_OUTBOUND, m)
 	if err != nil || len(in.Streams) == 0 {
 		return l, err

@@ -172,6 +172,9 @@ func (t *routeTable) service(name string) []*routev3.VirtualHost {
 		}
 	}
 	if streams := t.index.StreamsOf(name); len(streams) > 0 {
+		if p := t.index.Policy(name); p != nil && p.Spec.Fault != nil {
+			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: "spec.fault: the service's ports carry connections, and only requests have faults"})
+		}
 		return t.streamHosts(name, streams)
 	}
 	apart := t.portsApart(name, ports)
@@ -237,6 +240,11 @@ func (t *routeTable) finish(name, service string, list []ranked, domains []strin
 		h.Routes = append(h.Routes, k.route)
 	}
 	h.Routes = append(h.Routes, t.fallthroughTo(service))
+	if p := t.index.Policy(service); p != nil && p.Spec.Fault != nil && t.flavor != GRPC {
+		if err := addFault(h, p.Spec.Fault); err != nil {
+			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: err.Error()})
+		}
+	}
 	return h
 }
 
