@@ -116,7 +116,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
 		DrainTime: env.Options.DrainTime, DrainIdle: env.Options.drainIdle(), Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
-		DrainTime: env.Options.DrainTime, Overload: overloadSettings(d.boot),
+		Overload: overloadSettings(d.boot),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data path: %w", err)

@@ -152,21 +152,6 @@ func TestIdleConnectionsGoOverAndBusyOnesAreServedToTheirEnd(t *testing.T) {
 	}
 }
 
-func (r *rig) stat(name string) uint64 {
-	r.t.Helper()
-	all, err := r.p.Stats(r.t.Context())
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, s := range all {
-		if s.Name == name {
-			return s.Value
-		}
-	}
-	r.t.Fatalf("no %s", name)
-	return 0
-}
-
 func TestWhatASuccessorDoesNotTakeIsToldToClose(t *testing.T) {
 	b := backend(t, func(w http.ResponseWriter, q *http.Request) { _, _ = io.WriteString(w, q.URL.Path) })
 	for name, give := range map[string]func([]HandedConn) (int, error){

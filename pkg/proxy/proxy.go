@@ -88,12 +88,8 @@ type Proxy struct {
 	drainIdle atomic.Int64 // ns that a connection without a request may stay in a drain
 	runtime   atomic.Pointer[resource.Runtime]
 	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
-	version  atomic.Uint64 // of the last snapshot applied
-	draining atomic.Bool
 	// connections from downstream of all listeners
 	connections atomic.Int64
-	runtime     atomic.Pointer[resource.Runtime]
-	clusters    atomic.Pointer[[]*cluster] // for maintenance and admin
 
 	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot  *resource.Snapshot
