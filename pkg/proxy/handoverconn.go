@@ -96,13 +96,14 @@ func (a *adopter) OnAccept(c *reactor.Conn) reactor.Handler {
 	}
 	conf := l.config.Load()
 	l.active.Add(1)
+	l.all.Add(1)
 	t := traits{local: c.LocalAddr(), remote: c.RemoteAddr(), direct: c.DirectRemoteAddr(), transport: transportRaw}
 	if h.Requests > 0 && slices.ContainsFunc(conf.res.Filters, func(f resource.ListenerFilter) bool { return f.Kind == resource.HTTPInspector }) {
 		t.alpn = []byte(alpnHTTP11)
 	}
 	ch := conf.match(&t)
 	if ch == nil || ch.tls.Load() != nil || ch.manager.Load() == nil || ch.manager.Load().res.Codec == resource.CodecHTTP2 {
-		l.active.Add(-1)
+		l.leave()
 		w.stats.adoptFailed++ // the chain has become one that speaks otherwise
 		return nil
 	}
