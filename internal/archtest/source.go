@@ -58,19 +58,7 @@ var offLoop = map[string]string{
 	"pkg/reactor/kernel_linux.go":  "the seam that a tick reads its clock through",
 	"pkg/reactor/sockets.go":       "listening sockets belong to the process; loops do not call it",
 	"pkg/trace/plan.go":            "records become spans off the loops; one scratch span per plan",
-	"pkg/breaker/circuit.go":      "the sums of the merge tick; loops read and write atomics",
-	"pkg/breaker/ejection.go":     "outlier detection runs on the merge tick; loops read an atomic",
-	"pkg/breaker/eventlog.go":     "ejections are written and shown off the loops, with the wall clock",
-	"pkg/proxy/drain.go":          "the caller waits until the loops have drained",
-	"pkg/proxy/listener.go":       "sockets are closed once the last loop has answered",
-	"pkg/proxy/offloop.go":        "readers of the rings and the merge tick",
-	"pkg/proxy/overloadwatch.go":  "looks at memory, files and the delay of loops, on a goroutine of its own",
-	"pkg/proxy/proxy.go":          "Run starts the loops; Apply serialises its callers",
-	"pkg/proxy/status_gather.go":  "the admin side waits for copies that the loops make",
-	"pkg/proxy/status_health.go":  "the admin side's own clock and state",
-	"pkg/reactor/kernel_linux.go": "the seam that a tick reads its clock through",
-	"pkg/reactor/sockets.go":      "listening sockets belong to the process; loops do not call it",
-	"pkg/trace/plan.go":           "records become spans off the loops; one scratch span per plan",
+	"pkg/proxy/overloadwatch.go":   "looks at memory, files and the delay of loops, on a goroutine of its own",
 }
 
 var bans = []ban{
