@@ -22,6 +22,19 @@ type smallView struct {
 // present health. Tables of prev are reused where hosts and weights are the same.
 // now is 0 where nobody has read the clock: slow start goes by the time before.
 func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, now int64) *View {
+	v := buildLevel(prev, hosts, cfg, a, scope{now: now})
+	v.addSubsets(prev, now)
+	return v
+}
+
+// scope says what the view is of, the cluster or a subset of it, and when.
+type scope struct {
+	subset bool
+	now    int64
+}
+
+// buildLevel makes the view of the hosts without subsets.
+func buildLevel(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, sc scope) *View {
 	s := new(smallView)
 	v := &s.View
 	v.hosts, v.cfg, v.assignment = hosts, cfg, a
@@ -36,7 +49,7 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 	}
 	learn(hosts, cfg.LB.Policy)
 	v.newWeight = newWeight(hosts, &cfg.LB)
-	v.ramp = newRamp(prev, v, states, now)
+	v.ramp = newRamp(prev, v, states, sc.now)
 	v.priorities = listPriorities(v.priorities, hosts, states)
 	for i := range v.priorities {
 		v.healthy += int32(v.priorities[i].Healthy)
@@ -45,6 +58,11 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 	healthy, degraded := availabilities(v, states, overprovisioning, a != nil && a.WeightedPriority)
 	spreadLoad(v.priorities, &cfg.LB, healthy, degraded)
 	b := builder{v: v, prev: prev, states: states, overprovisioning: float64(overprovisioning) / 100}
+	b.localityWeighted = cfg.LB.LocalityWeighted
+	if sub := cfg.LB.Subsets; sub != nil {
+		b.localityWeighted = b.localityWeighted && sub.LocalityWeightAware
+		b.scaled = sc.subset && sub.ScaleLocalityWeight
+	}
 	if p := findPolicy(cfg.LB.Policy); p != nil && p.table != nil {
 		b.table = p.table
 		v.keyed = slices.ContainsFunc(hosts, func(h *Host) bool { return metadataKey(h) != "" })
@@ -79,6 +97,8 @@ type builder struct {
 	overprovisioning float64 // 1.4
 	table            func(*Set, []float64, *resource.LoadBalancing) table
 	percent          int // given away so far
+	localityWeighted bool
+	scaled           bool // weights of localities count as far as the subset has their hosts
 }
 
 func (b *builder) run() {
@@ -106,7 +126,7 @@ func (b *builder) addHosts(p *Priority, take func(healthState) bool, percent int
 		return
 	}
 	groups := b.localities(p, take)
-	if !b.v.cfg.LB.LocalityWeighted || !byLocality || groups == nil {
+	if !b.localityWeighted || !byLocality || groups == nil {
 		hosts := b.filter(p.lo, p.hi, take)
 		b.add(p, Set{Hosts: hosts, weights: b.weightsOf(hosts)}, nil, percent)
 		return
@@ -159,7 +179,7 @@ func (b *builder) add(p *Priority, s Set, shares []float64, percent int) {
 				shares[i] = s.weight(i)
 			}
 		}
-		if old := b.sameSet(&s); old != nil && !b.v.cfg.LB.LocalityWeighted {
+		if old := b.sameSet(&s); old != nil && !b.localityWeighted {
 			s.table = old.table
 		} else {
 			s.table = b.table(&s, shares, &b.v.cfg.LB)
@@ -241,7 +261,7 @@ type localityGroup struct {
 // localities groups a priority's hosts by locality; nil where no locality with a
 // weight has such hosts. Localities without a weight get no requests.
 func (b *builder) localities(p *Priority, take func(healthState) bool) []localityGroup {
-	if !b.v.cfg.LB.LocalityWeighted {
+	if !b.localityWeighted {
 		return nil
 	}
 	var out []localityGroup
@@ -252,7 +272,13 @@ func (b *builder) localities(p *Priority, take func(healthState) bool) []localit
 		}
 		if hosts := b.filter(lo, hi, take); l.Weight > 0 && len(hosts) > 0 {
 			fraction := float64(len(hosts)) / float64(hi-lo)
-			out = append(out, localityGroup{hosts, float64(l.Weight) * min(1, b.overprovisioning*fraction)})
+			weight := float64(l.Weight)
+			if b.scaled {
+				weight = math.Round(weight * float64(hi-lo) / float64(len(l.Endpoints)))
+			}
+			if weight > 0 {
+				out = append(out, localityGroup{hosts, weight * min(1, b.overprovisioning*fraction)})
+			}
 		}
 		lo = hi
 	}

@@ -118,8 +118,15 @@ func envoyBinary(t *testing.T) string {
 func startEnvoy(t *testing.T, binary string, hosts []netip.AddrPort, cases []envoyCase) string {
 	t.Helper()
 	address := freeAddress(t)
+	runEnvoy(t, binary, address, envoyBootstrap(netip.MustParseAddrPort(address), hosts, cases))
+	return address
+}
+
+// runEnvoy runs Envoy until the test's end and waits until it listens.
+func runEnvoy(t *testing.T, binary, address string, bootstrap any) {
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "envoy.json")
-	text, err := json.Marshal(envoyBootstrap(netip.MustParseAddrPort(address), hosts, cases))
+	text, err := json.Marshal(bootstrap)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +154,7 @@ func startEnvoy(t *testing.T, binary string, hosts []netip.AddrPort, cases []env
 	for {
 		if c, err := net.Dial("tcp", address); err == nil {
 			_ = c.Close()
-			return address
+			return
 		}
 		select {
 		case <-retry.C:
@@ -170,17 +177,12 @@ func freeAddress(t *testing.T) string {
 }
 
 func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort, cases []envoyCase) any {
-	type object = map[string]any
-	type list = []any
-	socket := func(a netip.AddrPort) object {
-		return object{"socket_address": object{"address": a.Addr().String(), "port_value": a.Port()}}
-	}
 	var routes, clusters list
 	for _, c := range cases {
 		var endpoints list
 		for i, h := range hosts {
 			endpoints = append(endpoints, object{
-				"endpoint": object{"address": socket(h)}, "load_balancing_weight": c.weights[i],
+				"endpoint": object{"address": socketOf(h)}, "load_balancing_weight": c.weights[i],
 			})
 		}
 		cluster := object{
@@ -198,11 +200,20 @@ func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort, cases []envoy
 			"cluster": c.name, "hash_policy": list{object{"header": object{"header_name": "x-key"}}},
 		}})
 	}
+	return proxyBootstrap(listen, routes, clusters)
+}
+
+func socketOf(a netip.AddrPort) object {
+	return object{"socket_address": object{"address": a.Addr().String(), "port_value": a.Port()}}
+}
+
+// proxyBootstrap has one listener with the routes.
+func proxyBootstrap(listen netip.AddrPort, routes, clusters list) any {
 	const filters = "type.googleapis.com/envoy.extensions.filters."
 	return object{"static_resources": object{
 		"clusters": clusters,
 		"listeners": list{object{
-			"name": "in", "address": socket(listen),
+			"name": "in", "address": socketOf(listen),
 			"filter_chains": list{object{"filters": list{object{
 				"name": "http",
 				"typed_config": object{

@@ -29,6 +29,11 @@ type Request struct {
 	// previous_priorities: after each so many tries, the priorities that were
 	// tried are left out as long as there is another. 0: off.
 	PreviousPriorities int
+	// Criteria are the labels that the route asks of endpoints; nil: none.
+	Criteria *Criteria
+
+	// Subset is set by the pick: how the request came to its subset.
+	Subset SubsetOutcome
 }
 
 // key is what priorities and localities are drawn by.
@@ -58,7 +63,11 @@ func NewPicker(cfg *resource.LoadBalancing, seed uint64) Picker {
 	if p == nil {
 		p = &policies[0]
 	}
-	return p.picker(cfg, mix(seed+0x9e3779b97f4a7c15))
+	inner := p.picker(cfg, mix(seed+0x9e3779b97f4a7c15))
+	if cfg.Subsets != nil {
+		return &subsetPicker{inner: inner}
+	}
+	return inner
 }
 
 // Policies lists the names of all policies, the default first.

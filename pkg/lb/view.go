@@ -20,6 +20,10 @@ type View struct {
 	keyed      bool   // some host is hashed by its metadata
 	ramp       *ramp  // of clusters with slow start
 	newWeight  uint32 // of hosts without one, where load reports make weights; else 0
+	first      int    // the number of the first set, over all subsets
+
+	subsets                        *subsets // nil: none
+	subsetsCreated, subsetsRemoved uint64
 
 	cfg        *resource.Cluster
 	assignment *resource.Assignment
@@ -99,18 +103,18 @@ func (v *View) DropPerMillion() uint32 {
 	return v.assignment.DropPerMillion
 }
 
-// choose draws the set by the bits of key, and its number. The key is mixed
+// choose draws the set by the bits of key, and its number over all subsets. The key is mixed
 // first: a hash decides about the place in a table too, and the two decisions
 // must not depend on each other.
 func (v *View) choose(key uint64) (*Set, int) {
 	if len(v.choices) == 1 {
 		i := v.choices[0].set
-		return &v.sets[i], int(i)
+		return &v.sets[i], v.first + int(i)
 	}
 	draw := uint32(mix(key) >> 32)
 	for i := range v.choices {
 		if c := &v.choices[i]; draw <= c.upTo {
-			return &v.sets[c.set], int(c.set)
+			return &v.sets[c.set], v.first + int(c.set)
 		}
 	}
 	return nil, 0

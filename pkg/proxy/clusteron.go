@@ -83,8 +83,9 @@ func (on *clusterOn) refresh() {
 	on.w.lostCluster(on)
 }
 
-// pick chooses a host for the exchange's next attempt.
-func (on *clusterOn) pick(x *exchange) *lb.Host {
+// pick chooses a host for the exchange's next attempt, or for a copy of it, of which
+// a route's criteria are not asked.
+func (on *clusterOn) pick(x *exchange, criteria *lb.Criteria) *lb.Host {
 	if on.originals != nil {
 		return on.pickOriginal(on.destination(x), x.Record.DirectRemote)
 	}
@@ -97,9 +98,23 @@ func (on *clusterOn) pick(x *exchange) *lb.Host {
 	if on.spec.res.LB.HashBalanceFactor > 0 {
 		r.Active = on.spec.otherRequests()
 	}
+	r.Criteria = criteria
 	h := on.picker.Pick(on.spec.lb.View(), r)
-	r.Tried = nil
+	r.Tried, r.Criteria = nil, nil
+	on.countSubset(r.Subset)
 	return h
+}
+
+// countSubset counts how a pick came to its subset.
+func (on *clusterOn) countSubset(o lb.SubsetOutcome) {
+	switch o {
+	case lb.SubsetSelected:
+		on.stats.subsetsSelected++
+	case lb.SubsetFellBack:
+		on.stats.subsetsFallback++
+	case lb.SubsetFellToAny:
+		on.stats.subsetsFallbackPanic++
+	}
 }
 
 // outcome counts how an attempt ended.

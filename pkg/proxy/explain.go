@@ -72,6 +72,7 @@ type explainer struct {
 	out     Explanation
 	empty   []string // clusters without an endpoint
 	lost    float64  // percent of the requests that they get
+	usable  int      // healthy endpoints that it may go to
 }
 
 func (x *explainer) step(stage, name, reason string, args ...any) {
@@ -198,7 +199,7 @@ func (x *explainer) tcp(t *tcpProxy) {
 	for i := range t.res.Clusters {
 		w := &t.res.Clusters[i]
 		names = append(names, w.Name)
-		x.cluster(w.Name, x.p.slots[w.Name], share(w.Weight, total, len(t.res.Clusters)))
+		x.cluster(w.Name, x.p.slots[w.Name], t.clusters[i].criteria, share(w.Weight, total, len(t.res.Clusters)))
 	}
 	x.finish(names)
 }
@@ -251,7 +252,7 @@ func (x *explainer) prepare(m *manager) bool {
 }
 
 // cluster shows one cluster with its endpoints.
-func (x *explainer) cluster(name string, c *cluster, percent float64) {
+func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, percent float64) {
 	var s *clusterSpec
 	if c != nil {
 		s = c.spec.Load()
@@ -271,20 +272,44 @@ func (x *explainer) cluster(name string, c *cluster, percent float64) {
 	if view.InPanic() {
 		reason += ", too few are healthy: all are tried (panic)"
 	}
+	subset, outcome := view.InSubset(criteria)
+	reason += subsetReason(outcome)
 	x.step("cluster", name, "%s", reason)
 	if s.res.OriginalDst != nil {
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "where the connection was meant to go"})
 		return
 	}
-	if view.Len() == 0 {
+	if len(subset) == 0 {
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "no endpoints in " + name + ": 503 UH"})
 		x.empty, x.lost = append(x.empty, name), x.lost+percent
 		return
 	}
 	x.out.Routed = true
 	for _, h := range view.Hosts() {
-		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), endpointReason(h, view.InPanic())})
+		reason := endpointReason(h, view.InPanic())
+		switch {
+		case outcome != lb.SubsetsOff && !slices.Contains(subset, h):
+			reason += ": not in the subset"
+		case h.Healthy():
+			x.usable++
+		}
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), reason})
 	}
+}
+
+// subsetReason says how requests come to their subset.
+func subsetReason(o lb.SubsetOutcome) string {
+	switch o {
+	case lb.SubsetSelected:
+		return ", the subset that the route asks for"
+	case lb.SubsetFellBack:
+		return ", the subset of the fallback"
+	case lb.SubsetFellToAny:
+		return ", all as the fallback has none"
+	case lb.SubsetMissing:
+		return ", no subset as the route asks for, and no fallback"
+	}
+	return ""
 }
 
 func endpointReason(h *lb.Host, panics bool) string {
@@ -312,12 +337,6 @@ func share(weight, total uint32, clusters int) float64 {
 // finish says in a sentence where the request goes.
 func (x *explainer) finish(names []string) {
 	what := strings.Join(names, ", ")
-	usable := 0
-	for _, name := range names {
-		if c := x.p.slots[name]; c != nil && c.spec.Load() != nil {
-			usable += c.spec.Load().lb.View().HealthyLen()
-		}
-	}
 	switch {
 	case !x.out.Routed:
 		if len(names) > 1 {
@@ -325,12 +344,12 @@ func (x *explainer) finish(names []string) {
 			break
 		}
 		x.end("503: %s has no endpoint", what)
-	case usable == 0:
+	case x.usable == 0:
 		x.end("%s, but no endpoint is healthy", what)
-	case usable == 1:
+	case x.usable == 1:
 		x.end("%s, the only endpoint", what)
 	default:
-		x.end("%s, one of %d endpoints", what, usable)
+		x.end("%s, one of %d endpoints", what, x.usable)
 	}
 	if x.out.Routed && len(x.empty) > 0 {
 		x.out.Outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", x.lost, strings.Join(x.empty, ", "))

@@ -8,6 +8,7 @@ import (
 	"fmt"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -181,7 +182,7 @@ func (x *explainer) action(r *route) {
 	}
 	a := r.action
 	if a.res.ClusterHeader != "" {
-		x.clusterOfHeader(a.res.ClusterHeader)
+		x.clusterOfHeader(a.res.ClusterHeader, a.criteria)
 		return
 	}
 	var names []string
@@ -194,7 +195,7 @@ func (x *explainer) action(r *route) {
 			c = x.p.slots[name]
 		}
 		names = append(names, name)
-		x.cluster(name, c, share(w.res.Weight, a.total, len(a.clusters)))
+		x.cluster(name, c, w.criteria, share(w.res.Weight, a.total, len(a.clusters)))
 	}
 	for i := range a.mirrors {
 		if m := a.mirrors[i].res; m.Cluster != "" {
@@ -204,13 +205,13 @@ func (x *explainer) action(r *route) {
 	x.finish(names)
 }
 
-func (x *explainer) clusterOfHeader(header string) {
+func (x *explainer) clusterOfHeader(header string, criteria *lb.Criteria) {
 	v, ok := requestValue(&x.head, header, &x.scratch)
 	if !ok {
 		x.end("503 NC: the route takes the cluster's name from the header %s, which is absent", header)
 		return
 	}
 	name := string(v)
-	x.cluster(name, x.p.slots[name], 100)
+	x.cluster(name, x.p.slots[name], criteria, 100)
 	x.finish([]string{name})
 }

@@ -60,7 +60,7 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 		on.report(token, breaker.Rejected, x.w.loop.Now())
 		return
 	}
-	h := on.pick(x)
+	h := on.pick(x, nil)
 	if h == nil {
 		l.ReleaseRequest()
 		on.stats.mirrorDropped++

@@ -142,6 +142,14 @@ func (x *exchange) selectCluster() filter.Verdict {
 	return filter.Next
 }
 
+// criteria are the labels that the route asks of endpoints; nil: none.
+func (x *exchange) criteria() *lb.Criteria {
+	if x.weighted != nil {
+		return x.weighted.criteria
+	}
+	return x.route.action.criteria
+}
+
 // filterRequest runs the request hooks of the filters, then hands them what came
 // of the body with the head.
 func (x *exchange) filterRequest() filter.Verdict {
@@ -194,7 +202,7 @@ func (x *exchange) editRequestHead() filter.Verdict {
 // pickEndpoint chooses a host for the attempt.
 func (x *exchange) pickEndpoint() filter.Verdict {
 	a := x.main
-	h := x.on.pick(x)
+	h := x.on.pick(x, x.criteria())
 	if h == nil {
 		x.on.stats.noneHealthy++
 		return x.attemptFailed(a, &failureNoHealthy)

@@ -60,6 +60,7 @@ type clusterStats struct {
 	retries, retryLimit, retryOverflow, retrySuccess                                         uint64
 	noneHealthy, shortCircuited, dropOverload, protocolError, mirrorDropped                  uint64
 	rxBytes, txBytes                                                                         uint64
+	subsetsSelected, subsetsFallback, subsetsFallbackPanic                                   uint64
 	latency                                                                                  *metrics.Histogram
 	codes                                                                                    statusCounts
 }

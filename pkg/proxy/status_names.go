@@ -80,6 +80,9 @@ var clusterCounts = [...]count[clusterStats]{
 	{"upstream_rq_3xx", classHelp, counter, func(s *clusterStats) *uint64 { return &s.rq3xx }},
 	{"upstream_rq_4xx", classHelp, counter, func(s *clusterStats) *uint64 { return &s.rq4xx }},
 	{"upstream_rq_5xx", classHelp, counter, func(s *clusterStats) *uint64 { return &s.rq5xx }},
+	{"lb_subsets_selected", "Requests whose subset had endpoints.", counter, func(s *clusterStats) *uint64 { return &s.subsetsSelected }},
+	{"lb_subsets_fallback", "Requests that a fallback gave an endpoint as there was no subset for them.", counter, func(s *clusterStats) *uint64 { return &s.subsetsFallback }},
+	{"lb_subsets_fallback_panic", "Requests that got any endpoint as even the fallback had none.", counter, func(s *clusterStats) *uint64 { return &s.subsetsFallbackPanic }},
 	{ownPrefix + "short_circuited_total", "Requests refused by the open circuit.", counter, func(s *clusterStats) *uint64 { return &s.shortCircuited }},
 	{ownPrefix + "mirror_dropped_total", "Mirrored requests dropped because their upstream was slower.", counter, func(s *clusterStats) *uint64 { return &s.mirrorDropped }},
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -57,12 +58,15 @@ type action struct {
 	hash     []resource.HashPolicy
 	mirrors  []mirrorTarget
 	buffer   int // replay buffer limit
+	criteria *lb.Criteria
 }
 
 type weighted struct {
 	cluster *cluster // nil: by header
 	res     *resource.WeightedCluster
 	upTo    uint32 // cumulated weight
+
+	criteria *lb.Criteria // for subsets, with the action's; nil: none
 }
 
 type mirrorTarget struct {
@@ -137,10 +141,11 @@ func compileAction(vh *resource.VirtualHost, r *resource.Route, slot func(string
 	case vh.RetryBufferLimit > 0:
 		a.buffer = vh.RetryBufferLimit
 	}
+	a.criteria = lb.NewCriteria(r.Action.MetadataMatch)
 	for i := range r.Action.Clusters {
 		w := &r.Action.Clusters[i]
 		a.total += w.Weight
-		e := weighted{res: w, upTo: a.total}
+		e := weighted{res: w, upTo: a.total, criteria: lb.NewCriteria(w.MetadataMatch)}
 		if w.Header == "" {
 			e.cluster = slot(w.Name)
 		}

@@ -35,7 +35,7 @@ func (p *Proxy) compileTCP(_ *resource.Listener, fc *resource.FilterChain) (t *t
 	for i := range t.res.Clusters {
 		w := &t.res.Clusters[i]
 		t.total += w.Weight
-		t.clusters = append(t.clusters, weighted{cluster: p.slot(w.Name), res: w, upTo: t.total})
+		t.clusters = append(t.clusters, weighted{cluster: p.slot(w.Name), res: w, upTo: t.total, criteria: lb.NewCriteria(w.MetadataMatch)})
 	}
 	if len(t.res.AccessLog) > 0 {
 		plan, err := accesslog.Compile(t.res.AccessLog, p.options.AccessLogs, p.logOptions())
@@ -122,9 +122,10 @@ func (t *tunnel) connect() {
 	w := t.w
 	pick := uint32(w.random.Uint64() % uint64(max(t.proxy.total, 1)))
 	var c *cluster
+	req := lb.Request{Tried: t.tried, HostAttempts: 3}
 	for i := range t.proxy.clusters {
 		if pick < t.proxy.clusters[i].upTo {
-			c = t.proxy.clusters[i].cluster
+			c, req.Criteria = t.proxy.clusters[i].cluster, t.proxy.clusters[i].criteria
 			break
 		}
 	}
@@ -137,7 +138,7 @@ func (t *tunnel) connect() {
 		t.fail(record.NC, "cluster_not_found")
 		return
 	}
-	req := lb.Request{Random: w.random.Uint64(), Tried: t.tried, HostAttempts: 3}
+	req.Random = w.random.Uint64()
 	if t.proxy.res.HashSourceIP {
 		req.Hash, req.HasHash = hashAddr(t.rec.Remote.Addr()), true
 	}
@@ -145,6 +146,7 @@ func (t *tunnel) connect() {
 		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
 		t.host = t.on.picker.Pick(t.on.spec.lb.View(), &req)
+		t.on.countSubset(req.Subset)
 	}
 	if t.host == nil {
 		t.on.stats.noneHealthy++

@@ -87,6 +87,7 @@ func (j *job) legacyPolicy(m *clusterv3.Cluster, lb *resource.LoadBalancing, p *
 	if v := m.GetMaglevLbConfig().GetTableSize(); v != nil {
 		lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
 	}
+	j.legacySubsets(m, lb, p.field("lb_subset_config"))
 }
 
 func (j *job) commonLB(o *clusterv3.Cluster_CommonLbConfig, lb *resource.LoadBalancing, p *place) {
@@ -182,6 +183,8 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		j.unpack(a, &m, p)
 		lb.LocalityWeighted = true
 		j.policies(m.GetEndpointPickingPolicy(), lb, p.field("endpoint_picking_policy"), depth+1)
+	case lbPrefix + "subset.v3.Subset":
+		j.subsetPolicy(a, lb, p, depth)
 	default:
 		return false
 	}

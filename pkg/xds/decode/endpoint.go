@@ -112,12 +112,13 @@ func (j *job) endpoint(e *endpointv3.LbEndpoint, p *place) resource.Endpoint {
 		return resource.Endpoint{}
 	}
 	out := resource.Endpoint{
-		Address:  j.address(ep.GetAddress(), p.field("endpoint").field("address")),
-		Hostname: ep.GetHostname(),
-		Weight:   uint32Or(e.GetLoadBalancingWeight(), 1),
-		Metadata: j.metadata(e.GetMetadata()),
-		Health:   health(e.GetHealthStatus()),
-		Canary:   e.GetMetadata().GetFilterMetadata()["envoy.lb"].GetFields()["canary"].GetBoolValue(),
+		Address:     j.address(ep.GetAddress(), p.field("endpoint").field("address")),
+		Hostname:    ep.GetHostname(),
+		Weight:      uint32Or(e.GetLoadBalancingWeight(), 1),
+		Metadata:    j.metadata(e.GetMetadata()),
+		Health:      health(e.GetHealthStatus()),
+		OtherLabels: otherLabels(e.GetMetadata().GetFilterMetadata()[resource.LBNamespace].GetFields()),
+		Canary:      e.GetMetadata().GetFilterMetadata()["envoy.lb"].GetFields()["canary"].GetBoolValue(),
 	}
 	if own := e.GetMetadata().GetFilterMetadata()[ownMetadata].GetFields()["http2"]; own != nil {
 		out.HTTP2Calls = true

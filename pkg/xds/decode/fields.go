@@ -35,8 +35,11 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 		maglev_lb_config least_request_lb_config round_robin_lb_config common_lb_config transport_socket transport_socket_matches metadata
 		upstream_connection_options close_connections_on_host_health_failure load_balancing_policy
 		original_dst_lb_config cleanup_interval dns_refresh_rate dns_failure_refresh_rate dns_jitter respect_dns_ttl dns_lookup_family
-		dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init`,
-	cl + "Cluster.RefreshRate":                              "base_interval max_interval",
+		dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init lb_subset_config`,
+	cl + "Cluster.RefreshRate": "base_interval max_interval",
+	cl + "Cluster.LbSubsetConfig": `fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any
+		list_as_any metadata_fallback_policy`,
+	cl + "Cluster.LbSubsetConfig.LbSubsetSelector":          "keys single_host_per_subset fallback_policy fallback_keys_subset",
 	cl + "Cluster.OriginalDstLbConfig":                      "use_http_header http_header_name upstream_port_override",
 	cl + "Cluster.EdsClusterConfig":                         "eds_config service_name",
 	cl + "Cluster.CustomClusterType":                        "name typed_config",
@@ -77,7 +80,10 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	lbp + peakEWMAName:                                          "decay_time default_rtt penalty_value",
 	lbp + "client_side_weighted_round_robin.v3.ClientSideWeightedRoundRobin": `enable_oob_load_report blackout_period weight_expiration_period
 		weight_update_period error_utilization_penalty metric_names_for_computing_utilization slow_start_config`,
-	lbp + "wrr_locality.v3.WrrLocality": "endpoint_picking_policy",
+	lbp + "subset.v3.Subset": `fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any
+		list_as_any metadata_fallback_policy subset_lb_policy allow_redundant_keys`,
+	lbp + "subset.v3.Subset.LbSubsetSelector": "keys single_host_per_subset fallback_policy fallback_keys_subset",
+	lbp + "wrr_locality.v3.WrrLocality":       "endpoint_picking_policy",
 
 	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config outlier_detection",
 	ext + "upstreams.http.v3.HttpProtocolOptions.OutlierDetection":        "error_matcher",
@@ -171,7 +177,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ro + "RouteAction": `cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite
 		host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex append_x_forwarded_host timeout
 		idle_timeout retry_policy request_mirror_policies priority hash_policy max_stream_duration
-		max_grpc_timeout grpc_timeout_offset upgrade_configs`,
+		max_grpc_timeout grpc_timeout_offset upgrade_configs metadata_match`,
 	ro + "RouteAction.UpgradeConfig":                   "upgrade_type enabled connect_config",
 	ro + "RouteAction.UpgradeConfig.ConnectConfig":     "",
 	ro + "RouteAction.MaxStreamDuration":               "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset",
@@ -182,7 +188,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ro + "RouteAction.HashPolicy.ConnectionProperties": "source_ip",
 	ro + "RouteAction.HashPolicy.QueryParameter":       "name",
 	ro + "WeightedCluster":                             "clusters total_weight",
-	ro + "WeightedCluster.ClusterWeight":               "name cluster_header weight typed_per_filter_config host_rewrite_literal" + edits,
+	ro + "WeightedCluster.ClusterWeight":               "name cluster_header weight typed_per_filter_config host_rewrite_literal metadata_match" + edits,
 	ro + "RedirectAction":                              "https_redirect scheme_redirect host_redirect port_redirect path_redirect prefix_rewrite regex_rewrite response_code strip_query",
 	ro + "DirectResponseAction":                        "status body",
 	ro + "Decorator":                                   "operation",
@@ -220,9 +226,9 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	co + "ProxyProtocolConfig":                                                 "version",
 	li + "Filter":                                                              "name typed_config",
 	ext + "filters.network.connection_limit.v3.ConnectionLimit":                "stat_prefix max_connections",
-	tcp + "TcpProxy":                               "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts hash_policy",
+	tcp + "TcpProxy":                               "stat_prefix cluster weighted_clusters idle_timeout access_log max_connect_attempts hash_policy metadata_match",
 	tcp + "TcpProxy.WeightedCluster":               "clusters",
-	tcp + "TcpProxy.WeightedCluster.ClusterWeight": "name weight",
+	tcp + "TcpProxy.WeightedCluster.ClusterWeight": "name weight metadata_match",
 	hcm + "HttpConnectionManager": `codec_type stat_prefix rds route_config scoped_routes http_filters tracing common_http_protocol_options
 		http_protocol_options http2_protocol_options server_name server_header_transformation max_request_headers_kb stream_idle_timeout request_timeout
 		request_headers_timeout drain_timeout delayed_close_timeout access_log access_log_flush_interval access_log_options

@@ -162,15 +162,20 @@ func (j *job) tcpProxy(m *tcpv3.TcpProxy, p *place) *resource.TCPProxy {
 		MaxConnectAttempts: j.within(uint32Or(m.GetMaxConnectAttempts(), 1), 1, 100, p.field("max_connect_attempts")),
 		AccessLog:          j.accessLogs(m.GetAccessLog(), p, "access_log"),
 	}
+	match := j.metadataMatch(m.GetMetadataMatch(), nil, p.field("metadata_match"))
 	switch v := m.GetClusterSpecifier().(type) {
 	case *tcpv3.TcpProxy_Cluster:
 		j.needCluster(v.Cluster, p.field("cluster"))
-		t.Clusters = []resource.WeightedCluster{{Name: j.intern(v.Cluster), Weight: 1}}
+		t.Clusters = []resource.WeightedCluster{{Name: j.intern(v.Cluster), Weight: 1, MetadataMatch: match}}
 	case *tcpv3.TcpProxy_WeightedClusters:
 		total := uint64(0)
 		for i, w := range v.WeightedClusters.GetClusters() {
-			j.needCluster(w.GetName(), p.field("weighted_clusters").item("clusters", i).field("name"))
-			t.Clusters = append(t.Clusters, resource.WeightedCluster{Name: j.intern(w.GetName()), Weight: w.GetWeight()})
+			at := p.field("weighted_clusters").item("clusters", i)
+			j.needCluster(w.GetName(), at.field("name"))
+			t.Clusters = append(t.Clusters, resource.WeightedCluster{
+				Name: j.intern(w.GetName()), Weight: w.GetWeight(),
+				MetadataMatch: j.metadataMatch(w.GetMetadataMatch(), match, at.field("metadata_match")),
+			})
 			total += uint64(w.GetWeight())
 		}
 		j.only(total == 0 || total > maxWeightTotal, p.field("weighted_clusters"), "the weights must add up to 1 to 4294967295")

@@ -31,6 +31,8 @@ func (j *job) routeAction(m *routev3.RouteAction, p *place) *resource.RouteActio
 		Retry:        j.retry(m.GetRetryPolicy(), p.field("retry_policy")),
 		Mirrors:      j.mirrors(m.GetRequestMirrorPolicies(), p),
 		AppendXFH:    m.GetAppendXForwardedHost(),
+
+		MetadataMatch: j.metadataMatch(m.GetMetadataMatch(), nil, p.field("metadata_match")),
 	}
 	if m.GetIdleTimeout() != nil {
 		a.IdleTimeout, a.HasIdleTimeout = j.duration(m.GetIdleTimeout(), 0, p.field("idle_timeout")), true
@@ -38,7 +40,7 @@ func (j *job) routeAction(m *routev3.RouteAction, p *place) *resource.RouteActio
 	j.streamDuration(m, a, p)
 	switch v := m.GetClusterSpecifier().(type) {
 	case *routev3.RouteAction_Cluster:
-		a.Clusters, a.TotalWeight = []resource.WeightedCluster{{Name: j.intern(v.Cluster), Weight: 1}}, 1
+		a.Clusters, a.TotalWeight = []resource.WeightedCluster{{Name: j.intern(v.Cluster), Weight: 1, MetadataMatch: a.MetadataMatch}}, 1
 		j.needCluster(v.Cluster, p.field("cluster"))
 	case *routev3.RouteAction_ClusterHeader:
 		a.ClusterHeader = j.matchedName(v.ClusterHeader, p.field("cluster_header"))
@@ -100,6 +102,7 @@ func (j *job) weighted(m *routev3.WeightedCluster, a *resource.RouteAction, p *p
 		wc := resource.WeightedCluster{
 			Name: j.intern(w.GetName()), Weight: w.GetWeight().GetValue(), HeaderEdits: j.headerEdits(w, at),
 			FilterConfig: j.perFilter(w.GetTypedPerFilterConfig(), nil, at), HostRewrite: j.host(w.GetHostRewriteLiteral(), at.field("host_rewrite_literal")),
+			MetadataMatch: j.metadataMatch(w.GetMetadataMatch(), a.MetadataMatch, at.field("metadata_match")),
 		}
 		switch {
 		case w.GetClusterHeader() != "" && wc.Name != "":

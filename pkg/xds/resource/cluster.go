@@ -109,6 +109,8 @@ type LoadBalancing struct {
 	FailOnPanic      bool
 	LocalityWeighted bool
 	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
+
+	Subsets *Subsets // nil: none
 }
 
 // Thresholds are the limits of one routing priority. They are exact over workers.
@@ -168,4 +170,6 @@ type Endpoint struct {
 	// HTTP2Calls is Cluster.HTTP2Calls of one endpoint, where the cluster's is not set.
 	HTTP2Calls bool
 	Metadata   Metadata
+	// OtherLabels are of the namespace envoy.lb what Metadata leaves out.
+	OtherLabels []OtherLabel
 }

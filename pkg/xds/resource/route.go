@@ -172,6 +172,8 @@ type RouteAction struct {
 	Mirrors        []Mirror
 	Fallback       *DirectResponse
 	Upgrades       []Upgrade // each overrides the manager's of its type
+
+	MetadataMatch *MetadataMatch // of requests without a WeightedCluster; nil: none
 }
 
 // GRPCTimeout says what grpc-timeout of calls is to a route. The zero value leaves
@@ -213,6 +215,8 @@ type WeightedCluster struct {
 	HeaderEdits  HeaderEdits
 	HostRewrite  string
 	FilterConfig map[string]any
+	// MetadataMatch is the action's with the cluster's own over it; nil: none.
+	MetadataMatch *MetadataMatch
 }
 
 // RegexRewrite substitutes in the path (without query).
