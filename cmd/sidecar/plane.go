@@ -26,6 +26,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/all"
 	"github.com/outrigger-mesh/outrigger/pkg/grpcdial"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
 	"github.com/outrigger-mesh/outrigger/pkg/trace/export"
@@ -116,7 +117,9 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
 		DrainTime: env.Options.DrainTime, DrainIdle: env.Options.drainIdle(), Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
-		Overload: overloadSettings(d.boot),
+		Overload:     overloadSettings(d.boot),
+		LocalCluster: d.boot.LocalCluster,
+		Locality:     lb.Place{Region: d.boot.Node.Region, Zone: d.boot.Node.Zone, SubZone: d.boot.Node.SubZone},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("data path: %w", err)

@@ -54,6 +54,7 @@ var offLoop = map[string]string{
 	"pkg/proxy/proxy.go":           "Run starts the loops; Apply serialises its callers",
 	"pkg/proxy/status_gather.go":   "the admin side waits for copies that the loops make",
 	"pkg/proxy/status_health.go":   "the admin side's own clock and state",
+	"pkg/proxy/zones.go":           "Apply and the merge tick take turns",
 	"pkg/reactor/inherit_linux.go": "listening sockets belong to the process; loops do not call it",
 	"pkg/reactor/kernel_linux.go":  "the seam that a tick reads its clock through",
 	"pkg/reactor/sockets.go":       "listening sockets belong to the process; loops do not call it",

@@ -20,10 +20,11 @@ type smallView struct {
 
 // buildView makes the view of the hosts, which are sorted by priority, by their
 // present health. Tables of prev are reused where hosts and weights are the same.
-// now is 0 where nobody has read the clock: slow start goes by the time before.
-func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, now int64) *View {
-	v := buildLevel(prev, hosts, cfg, a, scope{now: now})
-	v.addSubsets(prev, now)
+// now of the scope is 0 where nobody has read the clock: slow start goes by the time
+// before.
+func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, sc scope) *View {
+	v := buildLevel(prev, hosts, cfg, a, sc)
+	v.addSubsets(prev, sc)
 	return v
 }
 
@@ -31,6 +32,7 @@ func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Ass
 type scope struct {
 	subset bool
 	now    int64
+	zones  *Zones // nil: no local cluster
 }
 
 // buildLevel makes the view of the hosts without subsets.
@@ -58,7 +60,10 @@ func buildLevel(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.As
 	healthy, degraded := availabilities(v, states, overprovisioning, a != nil && a.WeightedPriority)
 	spreadLoad(v.priorities, &cfg.LB, healthy, degraded)
 	b := builder{v: v, prev: prev, states: states, overprovisioning: float64(overprovisioning) / 100}
-	b.localityWeighted = cfg.LB.LocalityWeighted
+	b.localityWeighted, b.zones = cfg.LB.LocalityWeighted, sc.zones
+	if v.totals = totalsAfter(prev, sc.zones != nil || !sc.subset && cfg.LB.Subsets != nil); v.totals != nil {
+		v.totals.zones.On = sc.zones != nil
+	}
 	if sub := cfg.LB.Subsets; sub != nil {
 		b.localityWeighted = b.localityWeighted && sub.LocalityWeightAware
 		b.scaled = sc.subset && sub.ScaleLocalityWeight
@@ -98,6 +103,7 @@ type builder struct {
 	table            func(*Set, []float64, *resource.LoadBalancing) table
 	percent          int // given away so far
 	localityWeighted bool
+	zones            *Zones
 	scaled           bool // weights of localities count as far as the subset has their hosts
 }
 
@@ -112,7 +118,9 @@ func (b *builder) run() {
 			b.addHosts(p, func(healthState) bool { return true }, int(p.HealthyLoad+p.DegradedLoad), false)
 			continue
 		}
-		b.addHosts(p, func(s healthState) bool { return s == stateHealthy }, int(p.HealthyLoad), true)
+		if !b.addZoned(p, int(p.HealthyLoad)) {
+			b.addHosts(p, func(s healthState) bool { return s == stateHealthy }, int(p.HealthyLoad), true)
+		}
 		b.addHosts(p, func(s healthState) bool { return s == stateDegraded }, int(p.DegradedLoad), true)
 	}
 	if n := len(b.v.choices); n > 0 {

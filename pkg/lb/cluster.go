@@ -13,7 +13,8 @@ import (
 // Cluster is ready for its first Update and has no View before.
 type Cluster struct {
 	view    atomic.Pointer[View]
-	weighed atomic.Int64 // when reports were made into weights last
+	weighed atomic.Int64          // when reports were made into weights last
+	zones   atomic.Pointer[Zones] // nil: no local cluster
 }
 
 // NewCluster makes the state with the endpoints that the cluster itself lists
@@ -41,7 +42,7 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 		hosts = carryHosts(prev, a)
 	}
 	for {
-		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, 0)) {
+		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, scope{zones: c.zones.Load()})) {
 			break
 		}
 		prev = c.view.Load()
@@ -56,7 +57,7 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 func (c *Cluster) HealthChanged() {
 	for {
 		prev := c.view.Load()
-		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, 0)) {
+		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, scope{zones: c.zones.Load()})) {
 			return
 		}
 	}
@@ -73,9 +74,19 @@ func (c *Cluster) Tick(now int64) {
 		if prev == nil || !weighed && !prev.ramp.due(now) {
 			return
 		}
-		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, now)) {
+		if c.view.CompareAndSwap(prev, buildView(prev, prev.hosts, prev.cfg, prev.assignment, scope{now: now, zones: c.zones.Load()})) {
 			return
 		}
+	}
+}
+
+// SetZones says where the local cluster is now, and publishes a view by it where that
+// has changed. Any goroutine but a loop may call it, one at a time, after the first
+// Update.
+func (c *Cluster) SetZones(z *Zones) {
+	if !z.Equal(c.zones.Load()) {
+		c.zones.Store(z)
+		c.HealthChanged()
 	}
 }
 

@@ -111,11 +111,14 @@ func TestSubsetsAreThoseOfEnvoy(t *testing.T) {
 		for _, l := range textLabels(text) {
 			value := l.Value[1:]
 			if items := strings.Split(value, "|"); len(items) > 1 {
-				o := resource.OtherLabel{Key: l.Key, Whole: "[" + value + "]", List: true}
+				o := resource.OtherLabel{Whole: "[" + value + "]", List: true}
 				for _, item := range items {
 					o.Items = append(o.Items, `"`+item)
 				}
-				e.OtherLabels = append(e.OtherLabels, o)
+				if e.OtherLabels == nil {
+					e.OtherLabels = map[string]resource.OtherLabel{}
+				}
+				e.OtherLabels[l.Key] = o
 			} else {
 				e.Metadata[resource.LBNamespace][l.Key] = value
 			}

@@ -79,10 +79,7 @@ func availabilities(v *View, states []healthState, overprovisioning uint32, byWe
 // markPanic flags levels whose available share is below the threshold and reports
 // whether that is all of them.
 func markPanic(ps []Priority, cfg *resource.LoadBalancing) bool {
-	threshold := float64(defaultPanicThreshold)
-	if cfg.HasPanic {
-		threshold = min(cfg.PanicThreshold, 100)
-	}
+	threshold := panicThreshold(cfg)
 	all := len(ps) > 0
 	for i := range ps {
 		p := &ps[i]
@@ -111,4 +108,12 @@ func sumOf(xs []int) int {
 		n += x
 	}
 	return n
+}
+
+// panicThreshold is the percentage of available hosts below which health is ignored.
+func panicThreshold(cfg *resource.LoadBalancing) float64 {
+	if cfg.HasPanic {
+		return min(cfg.PanicThreshold, 100)
+	}
+	return defaultPanicThreshold
 }

@@ -32,8 +32,10 @@ type Request struct {
 	// Criteria are the labels that the route asks of endpoints; nil: none.
 	Criteria *Criteria
 
-	// Subset is set by the pick: how the request came to its subset.
+	// Subset and Zone are set by the pick: how the request came to its subset, and to
+	// the zone of its host.
 	Subset SubsetOutcome
+	Zone   ZoneOutcome
 }
 
 // key is what priorities and localities are drawn by.
@@ -96,6 +98,7 @@ type chooser interface {
 
 // pick is what all policies do around their own choice.
 func pick(c chooser, v *View, r *Request, hashed bool) *Host {
+	r.Zone = ZoneOff
 	if r.PreviousPriorities > 0 && len(r.Tried) >= r.PreviousPriorities {
 		if h := v.otherPriority(r, hashed); h != nil {
 			return h
@@ -105,6 +108,7 @@ func pick(c chooser, v *View, r *Request, hashed bool) *Host {
 	if s == nil || len(s.Hosts) == 0 {
 		return nil
 	}
+	r.Zone = s.zone
 	h := s.Hosts[c.next(s, number, r, 0)]
 	if len(r.Tried) == 0 || !r.tried(h) {
 		return h

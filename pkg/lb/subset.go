@@ -146,7 +146,9 @@ type SubsetStats struct {
 
 // SubsetStats returns the view's; ok reports whether the cluster has subsets.
 func (v *View) SubsetStats() (st SubsetStats, ok bool) {
-	st.Created, st.Removed = v.subsetsCreated, v.subsetsRemoved
+	if v.totals != nil {
+		st.Created, st.Removed = v.totals.subsetsCreated, v.totals.subsetsRemoved
+	}
 	if v.subsets == nil {
 		return st, st.Created > 0
 	}

@@ -23,11 +23,14 @@ func labelled(list ...string) *resource.Assignment {
 		for _, f := range strings.Fields(text) {
 			key, value, _ := strings.Cut(f, "=")
 			if items := strings.Split(value, "|"); len(items) > 1 {
-				o := resource.OtherLabel{Key: key, Whole: "[" + value + "]", List: true}
+				o := resource.OtherLabel{Whole: "[" + value + "]", List: true}
 				for _, item := range items {
 					o.Items = append(o.Items, `"`+item)
 				}
-				e.OtherLabels = append(e.OtherLabels, o)
+				if e.OtherLabels == nil {
+					e.OtherLabels = map[string]resource.OtherLabel{}
+				}
+				e.OtherLabels[key] = o
 				continue
 			}
 			e.Metadata[resource.LBNamespace][key] = value
@@ -333,11 +336,11 @@ func TestSubsetsAreBounded(t *testing.T) {
 		t.Errorf("a request for an omitted subset: host %v, outcome %d, want the fallback's", h, r.Subset)
 	}
 	many := labelled("v=" + strings.Repeat("1|", 10)) // and a list of many combinations
-	o := &many.Localities[0].Endpoints[0].OtherLabels[0]
-	o.Items = nil
+	o := resource.OtherLabel{List: true}
 	for i := range 1000 {
 		o.Items = append(o.Items, fmt.Sprint(i))
 	}
+	many.Localities[0].Endpoints[0].OtherLabels["v"] = o
 	cfg.Policy, cfg.Subsets = resource.RoundRobin, &resource.Subsets{Selectors: keys("v"), ListAsAny: true}
 	c = NewCluster(&resource.Cluster{Static: many, LB: cfg})
 	if st, _ := c.View().SubsetStats(); st.Active != maxCombinations || st.Omitted != 1000-maxCombinations {

@@ -46,15 +46,16 @@ type subsetGroup struct {
 
 // addSubsets makes the subsets of a view. Who is in which subset changes only with
 // the endpoints and the configuration; health alone only makes their views anew.
-func (v *View) addSubsets(prev *View, now int64) {
+func (v *View) addSubsets(prev *View, sc scope) {
+	sc.subset = true
 	cfg := v.cfg.LB.Subsets
 	var old *subsets
 	if prev != nil {
-		old, v.subsetsCreated, v.subsetsRemoved = prev.subsets, prev.subsetsCreated, prev.subsetsRemoved
+		old = prev.subsets
 	}
 	if cfg == nil {
 		if old != nil {
-			v.subsetsRemoved += uint64(len(old.byKey))
+			v.totals.subsetsRemoved += uint64(len(old.byKey))
 		}
 		return
 	}
@@ -67,7 +68,7 @@ func (v *View) addSubsets(prev *View, now int64) {
 	}
 	next := v.first + len(v.sets) // the number of the next set
 	view := func(before *View, hosts []*Host) *View {
-		sub := buildLevel(before, hosts, v.cfg, v.assignment, scope{subset: true, now: now})
+		sub := buildLevel(before, hosts, v.cfg, v.assignment, sc)
 		sub.first = next
 		next += len(sub.sets)
 		return sub
@@ -77,7 +78,7 @@ func (v *View) addSubsets(prev *View, now int64) {
 		g := &s.groups[i]
 		before, had := old.find(g.key)
 		if !had {
-			v.subsetsCreated++
+			v.totals.subsetsCreated++
 		}
 		if g.single {
 			s.byKey[g.key] = subset{single: g.hosts[0]}
@@ -88,7 +89,7 @@ func (v *View) addSubsets(prev *View, now int64) {
 	if old != nil {
 		for key := range old.byKey {
 			if _, stays := s.byKey[key]; !stays {
-				v.subsetsRemoved++
+				v.totals.subsetsRemoved++
 			}
 		}
 	}

@@ -22,11 +22,29 @@ type View struct {
 	newWeight  uint32 // of hosts without one, where load reports make weights; else 0
 	first      int    // the number of the first set, over all subsets
 
-	subsets                        *subsets // nil: none
-	subsetsCreated, subsetsRemoved uint64
+	subsets *subsets // nil: none
+	totals  *totals  // nil: nothing was counted
 
 	cfg        *resource.Cluster
 	assignment *resource.Assignment
+}
+
+// totals are counts of a cluster's views so far. Few clusters have any.
+type totals struct {
+	subsetsCreated, subsetsRemoved uint64
+	zones                          ZoneStats
+}
+
+// totalsAfter are those of the view that follows prev; nil where nothing is counted.
+func totalsAfter(prev *View, counted bool) *totals {
+	t := new(totals)
+	if prev != nil && prev.totals != nil {
+		*t, counted = *prev.totals, true
+	}
+	if !counted {
+		return nil
+	}
+	return t
 }
 
 // Priority is one priority level as Envoy computes it.
@@ -50,6 +68,7 @@ type Set struct {
 	weights []float64 // effective; nil when all are equal
 	table   table     // of policies that have one
 	lo, hi  uint32    // the priority's hosts in View.hosts
+	zone    ZoneOutcome
 }
 
 // weight is host i's.

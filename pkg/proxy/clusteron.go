@@ -101,13 +101,24 @@ func (on *clusterOn) pick(x *exchange, criteria *lb.Criteria) *lb.Host {
 	r.Criteria = criteria
 	h := on.picker.Pick(on.spec.lb.View(), r)
 	r.Tried, r.Criteria = nil, nil
-	on.countSubset(r.Subset)
+	on.countPick(r)
 	return h
 }
 
-// countSubset counts how a pick came to its subset.
-func (on *clusterOn) countSubset(o lb.SubsetOutcome) {
-	switch o {
+// countPick counts how a pick came to its subset and zone.
+func (on *clusterOn) countPick(r *lb.Request) {
+	switch r.Zone {
+	case lb.ZoneDirect:
+		on.stats.zoneDirect++
+	case lb.ZoneSampled:
+		on.stats.zoneSampled++
+	case lb.ZoneCross:
+		on.stats.zoneCross++
+	case lb.ZoneAnyhow:
+		on.stats.zoneCross++
+		on.stats.zoneNoCapacity++
+	}
+	switch r.Subset {
 	case lb.SubsetSelected:
 		on.stats.subsetsSelected++
 	case lb.SubsetFellBack:

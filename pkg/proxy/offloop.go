@@ -79,6 +79,7 @@ func (p *Proxy) maintain(stop <-chan struct{}) {
 		case <-t.C:
 		}
 		p.tick(base + int64(time.Since(start)))
+		p.refreshZones(false)
 		if ticks++; ticks%int(retryListeners/maintainEvery) == 0 {
 			p.retryFailed()
 			p.rotateFiles()

@@ -18,6 +18,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
 	"github.com/outrigger-mesh/outrigger/pkg/overload"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
@@ -63,6 +64,10 @@ type Options struct {
 	HoldAccepting bool
 	// Overload says what is left undone under pressure; the zero value: nothing.
 	Overload resource.Overload
+	// LocalCluster is the cluster of proxies as this one, and Locality where this one
+	// is: for routing by zone. "": there is none.
+	LocalCluster string
+	Locality     lb.Place
 }
 
 // Proxy is the data path of one process.
@@ -90,6 +95,8 @@ type Proxy struct {
 	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
 	// connections from downstream of all listeners
 	connections atomic.Int64
+
+	zones zones
 
 	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot  *resource.Snapshot
@@ -230,6 +237,7 @@ func (p *Proxy) Apply(s *resource.Snapshot) error {
 	p.snapshot = s
 	changed, outdated := p.applyClusters(s)
 	p.publishClusters() // before routes that name clusters by header
+	p.refreshZones(true)
 	p.applyRoutes(s)
 	err := p.applyListeners(s)
 	p.rotate(false)

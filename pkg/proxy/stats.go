@@ -61,6 +61,7 @@ type clusterStats struct {
 	noneHealthy, shortCircuited, dropOverload, protocolError, mirrorDropped                  uint64
 	rxBytes, txBytes                                                                         uint64
 	subsetsSelected, subsetsFallback, subsetsFallbackPanic                                   uint64
+	zoneDirect, zoneSampled, zoneCross, zoneNoCapacity                                       uint64
 	latency                                                                                  *metrics.Histogram
 	codes                                                                                    statusCounts
 }

@@ -83,6 +83,10 @@ var clusterCounts = [...]count[clusterStats]{
 	{"lb_subsets_selected", "Requests whose subset had endpoints.", counter, func(s *clusterStats) *uint64 { return &s.subsetsSelected }},
 	{"lb_subsets_fallback", "Requests that a fallback gave an endpoint as there was no subset for them.", counter, func(s *clusterStats) *uint64 { return &s.subsetsFallback }},
 	{"lb_subsets_fallback_panic", "Requests that got any endpoint as even the fallback had none.", counter, func(s *clusterStats) *uint64 { return &s.subsetsFallbackPanic }},
+	{"lb_zone_routing_all_directly", "Requests that stayed in this zone, as all do.", counter, func(s *clusterStats) *uint64 { return &s.zoneDirect }},
+	{"lb_zone_routing_sampled", "Requests that stayed in this zone, which has too few endpoints for all.", counter, func(s *clusterStats) *uint64 { return &s.zoneSampled }},
+	{"lb_zone_routing_cross_zone", "Requests that left this zone, which has too few endpoints for all.", counter, func(s *clusterStats) *uint64 { return &s.zoneCross }},
+	{"lb_zone_no_capacity_left", "Requests that left this zone for any other, as none had capacity left by the numbers.", counter, func(s *clusterStats) *uint64 { return &s.zoneNoCapacity }},
 	{ownPrefix + "short_circuited_total", "Requests refused by the open circuit.", counter, func(s *clusterStats) *uint64 { return &s.shortCircuited }},
 	{ownPrefix + "mirror_dropped_total", "Mirrored requests dropped because their upstream was slower.", counter, func(s *clusterStats) *uint64 { return &s.mirrorDropped }},
 }

@@ -108,6 +108,7 @@ func (s *sampler) cluster(c *clusterTotals) {
 	s.time("upstream_rq_time", "Time of requests in milliseconds, to the end of the response.", c.stats.latency)
 	s.membership(c)
 	s.subsets(c.spec, own)
+	s.zones(c.spec)
 	s.outlier(c.spec.outlier)
 	s.limits(c.spec)
 	s.in(own)

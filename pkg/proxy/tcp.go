@@ -146,7 +146,7 @@ func (t *tunnel) connect() {
 		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
 		t.host = t.on.picker.Pick(t.on.spec.lb.View(), &req)
-		t.on.countSubset(req.Subset)
+		t.on.countPick(&req)
 	}
 	if t.host == nil {
 		t.on.stats.noneHealthy++

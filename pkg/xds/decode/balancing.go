@@ -99,7 +99,11 @@ func (j *job) commonLB(o *clusterv3.Cluster_CommonLbConfig, lb *resource.LoadBal
 		lb.PanicThreshold = j.percent(o.GetHealthyPanicThreshold(), 50, p.field("healthy_panic_threshold"))
 	}
 	lb.LocalityWeighted = o.GetLocalityWeightedLbConfig() != nil
-	lb.FailOnPanic = o.GetZoneAwareLbConfig().GetFailTrafficOnPanic()
+	if z := o.GetZoneAwareLbConfig(); z != nil {
+		j.zones(&commonv3.LocalityLbConfig_ZoneAwareLbConfig{
+			RoutingEnabled: z.GetRoutingEnabled(), MinClusterSize: z.GetMinClusterSize(), FailTrafficOnPanic: z.GetFailTrafficOnPanic(),
+		}, lb, p.field("zone_aware_lb_config"))
+	}
 	lb.IgnoreNewHosts = o.GetIgnoreNewHostsUntilFirstHc()
 	lb.UseHostname = o.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 	lb.HashBalanceFactor = o.GetConsistentHashingLbConfig().GetHashBalanceFactor().GetValue()
@@ -136,7 +140,7 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		if s := m.GetSlowStartConfig(); s != nil {
 			lb.SlowStart = j.slowStart(s, p.field("slow_start_config"))
 		}
-		j.localityLB(m.GetLocalityLbConfig(), lb)
+		j.localityLB(m.GetLocalityLbConfig(), lb, p)
 	case lbPrefix + "least_request.v3.LeastRequest":
 		var m leastv3.LeastRequest
 		j.unpack(a, &m, p)
@@ -152,12 +156,12 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		if s := m.GetSlowStartConfig(); s != nil {
 			lb.SlowStart = j.slowStart(s, p.field("slow_start_config"))
 		}
-		j.localityLB(m.GetLocalityLbConfig(), lb)
+		j.localityLB(m.GetLocalityLbConfig(), lb, p)
 	case lbPrefix + "random.v3.Random":
 		var m randomv3.Random
 		j.unpack(a, &m, p)
 		lb.Policy = resource.Random
-		j.localityLB(m.GetLocalityLbConfig(), lb)
+		j.localityLB(m.GetLocalityLbConfig(), lb, p)
 	case lbPrefix + "ring_hash.v3.RingHash":
 		j.ringHash(a, lb, p)
 	case lbPrefix + "maglev.v3.Maglev":
@@ -216,9 +220,9 @@ func boundLoad(lb *resource.LoadBalancing, o *commonv3.ConsistentHashingLbConfig
 	}
 }
 
-func (j *job) localityLB(o *commonv3.LocalityLbConfig, lb *resource.LoadBalancing) {
+func (j *job) localityLB(o *commonv3.LocalityLbConfig, lb *resource.LoadBalancing, p *place) {
 	lb.LocalityWeighted = lb.LocalityWeighted || o.GetLocalityWeightedLbConfig() != nil
-	lb.FailOnPanic = lb.FailOnPanic || o.GetZoneAwareLbConfig().GetFailTrafficOnPanic()
+	j.zones(o.GetZoneAwareLbConfig(), lb, p.field("locality_lb_config").field("zone_aware_lb_config"))
 }
 
 func (j *job) leastRequest(lb *resource.LoadBalancing, choices interface{ GetValue() uint32 }, bias *corev3.RuntimeDouble, p *place) {

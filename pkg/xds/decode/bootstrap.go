@@ -38,6 +38,9 @@ type BootstrapConfig struct {
 	Admin      *Admin
 	StatsFlush time.Duration      // default 5 s
 	Overload   *resource.Overload // nil: it says nothing
+	// LocalCluster is the static cluster of proxies as this one, for routing by zone;
+	// "": none.
+	LocalCluster string
 
 	// Raw is the bootstrap as a protobuf message, for config dumps.
 	Raw []byte
@@ -140,6 +143,7 @@ func (j *job) bootstrap(m *bootstrapv3.Bootstrap, clusters iter.Seq2[int, *clust
 	j.layers(m.GetLayeredRuntime(), b, root.field("layered_runtime"))
 	j.admin(m.GetAdmin(), b, root.field("admin"))
 	b.Overload = j.overload(m.GetOverloadManager(), root.field("overload_manager"))
+	j.localCluster(m, b, root.field("cluster_manager"))
 	j.references(b)
 }
 

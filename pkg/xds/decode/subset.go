@@ -5,7 +5,6 @@ package decode
 import (
 	"cmp"
 	"encoding/json"
-	"maps"
 	"slices"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -180,22 +179,25 @@ func labelsOf(fields map[string]*structpb.Value) []resource.Label {
 	return out
 }
 
-// otherLabels are the values that are no text.
-func otherLabels(fields map[string]*structpb.Value) []resource.OtherLabel {
-	var out []resource.OtherLabel
-	for _, k := range slices.Sorted(maps.Keys(fields)) {
-		v := fields[k]
+// otherLabels are the values that are no text; nil where there are none.
+func otherLabels(fields map[string]*structpb.Value) map[string]resource.OtherLabel {
+	var out map[string]resource.OtherLabel
+	for k, v := range fields {
+		o := resource.OtherLabel{}
 		switch l := v.GetKind().(type) {
 		case *structpb.Value_StringValue:
+			continue
 		case *structpb.Value_ListValue:
-			o := resource.OtherLabel{Key: k, Whole: canonical(v), List: true}
+			o.List = true
 			for _, item := range l.ListValue.GetValues() {
 				o.Items = append(o.Items, canonical(item))
 			}
-			out = append(out, o)
-		default:
-			out = append(out, resource.OtherLabel{Key: k, Whole: canonical(v)})
 		}
+		if out == nil {
+			out = map[string]resource.OtherLabel{}
+		}
+		o.Whole = canonical(v)
+		out[k] = o
 	}
 	return out
 }

@@ -110,7 +110,8 @@ type LoadBalancing struct {
 	LocalityWeighted bool
 	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
 
-	Subsets *Subsets // nil: none
+	ZoneAware *ZoneAware // nil: the defaults
+	Subsets   *Subsets   // nil: none
 }
 
 // Thresholds are the limits of one routing priority. They are exact over workers.
@@ -171,5 +172,5 @@ type Endpoint struct {
 	HTTP2Calls bool
 	Metadata   Metadata
 	// OtherLabels are of the namespace envoy.lb what Metadata leaves out.
-	OtherLabels []OtherLabel
+	OtherLabels map[string]OtherLabel
 }

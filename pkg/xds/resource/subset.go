@@ -76,7 +76,6 @@ func MergeLabels(under, over []Label) []Label {
 // OtherLabel is a value in the namespace envoy.lb of an endpoint that is no text,
 // which Metadata does not have.
 type OtherLabel struct {
-	Key   string
 	Whole string   // the value as a label's
 	Items []string // of a list: its elements'
 	List  bool
@@ -91,10 +90,6 @@ func (e *Endpoint) LBValue(key string) (whole string, items []string, list, ok b
 	if text, ok := e.Metadata[LBNamespace][key]; ok {
 		return `"` + text, nil, false, true
 	}
-	for i := range e.OtherLabels {
-		if o := &e.OtherLabels[i]; o.Key == key {
-			return o.Whole, o.Items, o.List, true
-		}
-	}
-	return "", nil, false, false
+	o, ok := e.OtherLabels[key]
+	return o.Whole, o.Items, o.List, ok
 }
