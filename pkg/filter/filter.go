@@ -4,6 +4,7 @@ package filter
 
 import (
 	"fmt"
+	"net/netip"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
@@ -29,6 +30,10 @@ type Exchange struct {
 	// HTTP2 is set by a filter whose request can go upstream by HTTP/2 only. It counts
 	// where the cluster leaves the protocol to downstream.
 	HTTP2 bool
+
+	// Override names the endpoint that the request goes to, where it can be had. Filters
+	// set it before the request is routed upstream; retries do not heed it.
+	Override Override
 
 	// Local is the reply a filter wants sent; it is read after Reply.
 	Local LocalReply
@@ -77,6 +82,15 @@ type LocalReply struct {
 	Flags       record.Flags
 	// GRPC is what a call of gRPC is answered with; 0: what Status stands for.
 	GRPC grpc.Status
+}
+
+// Override is a choice of the endpoint; the zero value is none.
+type Override struct {
+	Address netip.AddrPort // one of the cluster's, or the request is balanced as others are
+	// Strict: then it fails instead, with the status NotFound where the cluster has no
+	// such endpoint (0: 503), and with 503 where it is unhealthy.
+	Strict   bool
+	NotFound int
 }
 
 // Verdict is what a hook answers.
@@ -166,6 +180,8 @@ type Spec struct {
 	// PerRoute: the filter reads its settings of Exchange.Setting. Those of other
 	// filters are refused, so that nobody believes them in force.
 	PerRoute bool
+	// RouteOnly: the type is of such settings, and no filter's own.
+	RouteOnly bool
 	// New makes the filter for one worker. Nil for a marker such as the router.
 	New func(config any, w Worker) Filter
 	// Connection is set where the kind also looks on at connections.

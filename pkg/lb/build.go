@@ -25,6 +25,7 @@ type smallView struct {
 func buildView(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.Assignment, sc scope) *View {
 	v := buildLevel(prev, hosts, cfg, a, sc)
 	v.addSubsets(prev, sc)
+	v.indexAddresses(prev)
 	return v
 }
 

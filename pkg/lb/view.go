@@ -25,6 +25,8 @@ type View struct {
 	subsets *subsets // nil: none
 	totals  *totals  // nil: nothing was counted
 
+	addresses *addressIndex // nil where there are few hosts
+
 	cfg        *resource.Cluster
 	assignment *resource.Assignment
 }

@@ -202,7 +202,13 @@ func (x *exchange) editRequestHead() filter.Verdict {
 // pickEndpoint chooses a host for the attempt.
 func (x *exchange) pickEndpoint() filter.Verdict {
 	a := x.main
-	h := x.on.pick(x, x.criteria())
+	h, v := x.overriding()
+	if v != filter.Next {
+		return v
+	}
+	if h == nil {
+		h = x.on.pick(x, x.criteria())
+	}
 	if h == nil {
 		x.on.stats.noneHealthy++
 		return x.attemptFailed(a, &failureNoHealthy)

@@ -11,6 +11,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/localratelimit"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/router"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/statefulsession"
 	filtertap "github.com/outrigger-mesh/outrigger/pkg/filter/tap"
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
 )
@@ -23,6 +24,8 @@ func Specs(hub *tap.Hub) []filter.Spec {
 		grpcweb.Spec(),
 		fault.Spec(),
 		localratelimit.Spec(),
+		statefulsession.Spec(),
+		statefulsession.RouteSpec(),
 		router.Spec(),
 	}
 }

@@ -98,6 +98,12 @@ func (j *job) commonLB(o *clusterv3.Cluster_CommonLbConfig, lb *resource.LoadBal
 		lb.HasPanic = true
 		lb.PanicThreshold = j.percent(o.GetHealthyPanicThreshold(), 50, p.field("healthy_panic_threshold"))
 	}
+	if set := o.GetOverrideHostStatus(); set != nil {
+		lb.OverrideStatus = resource.NoStatus
+		for _, s := range set.GetStatuses() {
+			lb.OverrideStatus |= health(s).Bit()
+		}
+	}
 	lb.LocalityWeighted = o.GetLocalityWeightedLbConfig() != nil
 	if z := o.GetZoneAwareLbConfig(); z != nil {
 		j.zones(&commonv3.LocalityLbConfig_ZoneAwareLbConfig{

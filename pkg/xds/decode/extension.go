@@ -28,6 +28,9 @@ func (j *job) extensionConfig(name string, a *anypb.Any, p *place) *resource.Ext
 	}
 	url := filterURL(j, a)
 	j.only(url == routerURL, p, "the router is not discovered")
+	if s := j.filters.Lookup(url); s != nil {
+		j.only(s.RouteOnly, p, "is for typed_per_filter_config only")
+	}
 	return &resource.ExtensionConfig{Name: name, TypeURL: url, Config: cfg}
 }
 

@@ -192,6 +192,9 @@ func (j *job) httpFilters(list []*hcmv3.HttpFilter, p *place) []resource.HTTPFil
 			continue
 		}
 		url := filterURL(j, a)
+		if s := j.filters.Lookup(url); s != nil {
+			j.only(s.RouteOnly, at.field("typed_config"), "is for typed_per_filter_config only")
+		}
 		last := i == len(list)-1
 		j.only(url == routerURL && !last, at, "the router must be the last filter")
 		j.only(url == routerURL && f.GetDisabled(), at.field("disabled"), "the router cannot be disabled")

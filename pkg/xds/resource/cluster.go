@@ -109,6 +109,9 @@ type LoadBalancing struct {
 	FailOnPanic      bool
 	LocalityWeighted bool
 	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
+	// OverrideStatus are the states in which an endpoint that a request names gets it
+	// (override_host_status); 0: DefaultOverrideStatus.
+	OverrideStatus StatusSet
 
 	ZoneAware *ZoneAware // nil: the defaults
 	Subsets   *Subsets   // nil: none

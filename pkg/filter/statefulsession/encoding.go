@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package statefulsession
+
+import (
+	"bytes"
+	"net/netip"
+
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Fields of Envoy's message envoy.Cookie, which is a cookie's content.
+const (
+	cookieAddress = 1
+	cookieExpires = 2
+)
+
+// appendCookie writes the message.
+func appendCookie(b []byte, a netip.AddrPort, expires int64) []byte {
+	b = append(protowire.AppendTag(b, cookieAddress, protowire.BytesType), 0)
+	at := len(b)
+	b = a.AppendTo(b) // at most 54 bytes: one byte of length
+	b[at-1] = byte(len(b) - at)
+	if expires > 0 {
+		b = protowire.AppendVarint(protowire.AppendTag(b, cookieExpires, protowire.VarintType), uint64(expires))
+	}
+	return b
+}
+
+// readCookie reads the message; not ok where it is none, or has no address.
+func readCookie(b []byte) (address []byte, expires int64, ok bool) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return nil, 0, false
+		}
+		b = b[n:]
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return nil, 0, false
+		}
+		switch {
+		case num == cookieAddress && typ == protowire.BytesType:
+			address, _ = protowire.ConsumeBytes(b)
+		case num == cookieExpires && typ == protowire.VarintType:
+			v, _ := protowire.ConsumeVarint(b)
+			expires = int64(min(v, 1<<62))
+		}
+		b = b[n:]
+	}
+	return address, expires, len(address) > 0
+}
+
+// parseAddress reads "10.0.0.1:80" without an allocation, and "[::1]:80".
+func parseAddress(b []byte) (netip.AddrPort, bool) {
+	if len(b) > 0 && b[0] == '[' {
+		a, err := netip.ParseAddrPort(string(b))
+		return a, err == nil && a.Addr().Zone() == ""
+	}
+	var ip [4]byte
+	for i := range ip {
+		end := byte('.')
+		if i == 3 {
+			end = ':'
+		}
+		j := bytes.IndexByte(b, end)
+		n, ok := number(b[:max(j, 0)], 255)
+		if !ok {
+			return netip.AddrPort{}, false
+		}
+		ip[i], b = byte(n), b[j+1:]
+	}
+	port, ok := number(b, 65535)
+	return netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(port)), ok
+}
+
+func number(b []byte, most int) (n int, ok bool) {
+	if len(b) == 0 || len(b) > 5 || len(b) > 1 && b[0] == '0' {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, n <= most
+}

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package statefulsession is the HTTP filter that keeps the requests of a client at
+// the endpoint that its first one came to (Envoy's
+// envoy.filters.http.stateful_session). The endpoint's address is in a cookie or a
+// header that the client gives back, in Envoy's own encoding, so that a fleet that
+// mixes proxies keeps sessions. An address that is none of the cluster's leads
+// nowhere: the request is balanced as others are, or fails where that is strict.
+package statefulsession
+
+import (
+	"bytes"
+	"encoding/base64"
+	"net/netip"
+	"strconv"
+
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+)
+
+// The types of the filter's configuration, and of that for a route.
+const (
+	TypeURL      = "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession"
+	RouteTypeURL = "type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSessionPerRoute"
+)
+
+const filterName = "envoy.filters.http.stateful_session"
+
+// Spec describes the filter.
+func Spec() filter.Spec {
+	return filter.Spec{
+		Name: filterName, TypeURL: TypeURL, Parse: parse,
+		New: func(config any, w filter.Worker) filter.Filter {
+			c, _ := config.(*Config)
+			return &session{config: c, name: w.Name, slot: w.Slot, wall: w.Loop.Wall}
+		},
+	}
+}
+
+// RouteSpec describes its settings of routes.
+func RouteSpec() filter.Spec {
+	return filter.Spec{Name: filterName, TypeURL: RouteTypeURL, Parse: parseRoute, PerRoute: true, RouteOnly: true}
+}
+
+// session serves the exchanges of one chain on one worker. All is loop-owned.
+type session struct {
+	config  *Config // nil: routes have their own
+	name    string  // in its chain, by which routes have settings
+	slot    int
+	wall    func() int64 // nanoseconds since 1970
+	scratch []byte
+	encoded []byte
+}
+
+// maxValue is the longest encoded address that is looked at.
+const maxValue = 256
+
+// OnRequest names the endpoint that the client's session is at.
+func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
+	c := f.setting(x)
+	if c == nil || c.kind == stateless || !c.covers(x.Request.Path()) {
+		return filter.Next
+	}
+	x.Slots[f.slot] = c
+	var value []byte
+	if c.kind == byCookie {
+		value = cookie(&x.Request.Header, c.name)
+	} else {
+		value = x.Request.Get(c.name)
+	}
+	if a, ok := f.decode(c, value); ok {
+		x.Override = filter.Override{Address: a, Strict: c.strict, NotFound: c.notFound}
+	}
+	return filter.Next
+}
+
+// OnResponse tells the client where its session is, if it has not come from there.
+func (f *session) OnResponse(x *filter.Exchange) filter.Verdict {
+	c, ok := x.Slots[f.slot].(*Config)
+	if !ok || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || x.Record.UpstreamAddr == x.Override.Address {
+		return filter.Next
+	}
+	if c.kind == byCookie {
+		x.Response.AddKnown(codec.NameSetCookie, f.cookie(c, x.Record.UpstreamAddr))
+		return filter.Next
+	}
+	f.scratch = x.Record.UpstreamAddr.AppendTo(f.scratch[:0])
+	f.encoded = base64.StdEncoding.AppendEncode(f.encoded[:0], f.scratch)
+	x.Response.Set(c.name, f.encoded)
+	return filter.Next
+}
+
+// setting is what is configured for the request: by its route, or for all.
+func (f *session) setting(x *filter.Exchange) *Config {
+	if x.Route != nil {
+		if r, ok := x.Route.FilterConfig[f.name].(*routeConfig); ok {
+			return r.config
+		}
+	}
+	return f.config
+}
+
+// decode reads the address of a session; not ok where there is none, or one that has
+// expired.
+func (f *session) decode(c *Config, value []byte) (a netip.AddrPort, ok bool) {
+	if len(value) == 0 || len(value) > maxValue {
+		return a, false
+	}
+	raw, err := base64.StdEncoding.AppendDecode(f.scratch[:0], value)
+	f.scratch = raw
+	if err != nil {
+		return a, false
+	}
+	if c.kind == byCookie {
+		if text, expires, ok := readCookie(raw); ok {
+			if expires != 0 && f.wall()/1e9 > expires {
+				return a, false
+			}
+			raw = text
+		} // else an address alone, as older Envoys write it
+	}
+	return parseAddress(raw)
+}
+
+// cookie makes the value of Set-Cookie; its memory is used again.
+func (f *session) cookie(c *Config, a netip.AddrPort) []byte {
+	var expires int64
+	if c.ttl > 0 {
+		expires = f.wall()/1e9 + c.ttl
+	}
+	f.scratch = appendCookie(f.scratch[:0], a, expires)
+	b := append(append(f.encoded[:0], c.name...), `="`...)
+	b = append(base64.StdEncoding.AppendEncode(b, f.scratch), '"')
+	if c.ttl > 0 {
+		b = strconv.AppendInt(append(b, "; Max-Age="...), c.ttl, 10)
+	}
+	f.encoded = append(b, c.attributes...)
+	return f.encoded
+}
+
+// cookie returns the value of the first cookie of a name, nil for none.
+func cookie(h *codec.Header, name string) []byte {
+	for i := h.Index("cookie", 0); i >= 0; i = h.Index("cookie", i+1) {
+		_, v, _, _ := h.At(i)
+		for len(v) > 0 {
+			part := v
+			if j := bytes.IndexByte(v, ';'); j >= 0 {
+				part, v = v[:j], v[j+1:]
+			} else {
+				v = nil
+			}
+			part = bytes.TrimLeft(part, " \t")
+			if len(part) > len(name) && part[len(name)] == '=' && string(part[:len(name)]) == name {
+				return bytes.Trim(part[len(name)+1:], `"`)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lb
+
+import (
+	"encoding/binary"
+	"math/bits"
+	"net/netip"
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// addressIndex finds hosts of a view by address: a hash table of their places, one
+// more than each, at most half full.
+type addressIndex struct{ slots []uint32 }
+
+// indexAddresses makes the index where there are many hosts; it goes from view to
+// view with them.
+func (v *View) indexAddresses(prev *View) {
+	if len(v.hosts) <= fewHosts {
+		return
+	}
+	if prev != nil && prev.addresses != nil && slices.Equal(prev.hosts, v.hosts) {
+		v.addresses = prev.addresses
+		return
+	}
+	x := &addressIndex{slots: make([]uint32, 1<<bits.Len(uint(2*len(v.hosts)-1)))}
+	for i, h := range v.hosts {
+		if !h.Addr.IsValid() {
+			continue // a Unix socket
+		}
+		at := x.first(h.Addr)
+		for x.slots[at] != 0 {
+			at = (at + 1) % len(x.slots)
+		}
+		x.slots[at] = uint32(i + 1)
+	}
+	v.addresses = x
+}
+
+// first is the slot that an address should have.
+func (x *addressIndex) first(a netip.AddrPort) int {
+	ip := a.Addr().As16()
+	key := binary.LittleEndian.Uint64(ip[:8]) ^ mix(binary.LittleEndian.Uint64(ip[8:])+uint64(a.Port())<<48)
+	return int(mix(key) % uint64(len(x.slots)))
+}
+
+// Find returns the host of an address, whatever its health; nil for none.
+func (v *View) Find(a netip.AddrPort) *Host {
+	if !a.IsValid() {
+		return nil
+	}
+	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
+	if v.addresses == nil {
+		for _, h := range v.hosts {
+			if h.Addr == a {
+				return h
+			}
+		}
+		return nil
+	}
+	slots := v.addresses.slots
+	for at := v.addresses.first(a); slots[at] != 0; at = (at + 1) % len(slots) {
+		if h := v.hosts[slots[at]-1]; h.Addr == a {
+			return h
+		}
+	}
+	return nil
+}
+
+// MayOverride reports whether a request that names the host gets it
+// (override_host_status).
+func (v *View) MayOverride(h *Host) bool {
+	status := h.EDSHealth()
+	if h.Ejected() || h.Failed() {
+		status = resource.Unhealthy
+	}
+	allowed := v.cfg.LB.OverrideStatus
+	if allowed == 0 {
+		allowed = resource.DefaultOverrideStatus
+	}
+	return allowed&status.Bit() != 0
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"io"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// naming is a filter that names the endpoint of a header.
+type naming struct{}
+
+func (naming) OnRequest(x *filter.Exchange) filter.Verdict {
+	if a, err := netip.ParseAddrPort(string(x.Request.Get("x-endpoint"))); err == nil {
+		status, _ := strconv.Atoi(string(x.Request.Get("x-status")))
+		x.Override = filter.Override{Address: a, Strict: x.Request.Get("x-strict") != nil, NotFound: status}
+	}
+	return filter.Next
+}
+
+func TestAFilterNamesTheEndpoint(t *testing.T) {
+	answers := func(text string, status int) string {
+		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		})
+	}
+	first, second, sick, failing := answers("first", 200), answers("second", 200), answers("sick", 200), answers("failing", 500)
+	reg := filter.NewRegistry(filter.Spec{Name: "naming", TypeURL: "naming", New: func(any, filter.Worker) filter.Filter { return naming{} }})
+	r := newRigWith(t, reg, func(s *resource.Snapshot) {
+		withCluster(s, "c", first, second, sick, failing)
+		s.Assignments["c"].Localities[0].Endpoints[2].Health = resource.Unhealthy
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Retry = &resource.RetryPolicy{On: resource.Retry5xx, NumRetries: 3, PreviousHosts: true}
+		s.Listeners["l"].FilterChains[0].HTTP.Filters = []resource.HTTPFilter{{Name: "n", TypeURL: "naming"}}
+	})
+	client := r.client()
+	for _, tt := range []struct {
+		endpoint, strict, status string
+		want                     string // body, or a status; "any" for either of the first two
+	}{
+		{first, "", "", "first"}, {second, "", "", "second"}, {second, "yes", "", "second"},
+		{"10.0.0.1:80", "", "", "any"}, {"10.0.0.1:80", "yes", "", "503"}, {"10.0.0.1:80", "yes", "410", "410"},
+		{sick, "", "", "any"}, {sick, "yes", "410", "503"},
+		{failing, "yes", "", "any"}, // a retry goes elsewhere
+	} {
+		for range 4 {
+			q, err := http.NewRequest(http.MethodGet, "http://"+r.addr, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Header.Set("X-Endpoint", tt.endpoint)
+			if tt.strict != "" {
+				q.Header.Set("X-Strict", tt.strict)
+			}
+			q.Header.Set("X-Status", tt.status)
+			resp, err := client.Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			got := string(body)
+			if resp.StatusCode != http.StatusOK {
+				got = strconv.Itoa(resp.StatusCode)
+			}
+			if got != tt.want && !(tt.want == "any" && (got == "first" || got == "second")) {
+				t.Errorf("%+v was answered by %s", tt, got)
+			}
+		}
+	}
+	r.wantStats(map[string]uint64{"cluster.c.upstream_cx_none_healthy": 12})
+}
