@@ -15,6 +15,7 @@ type Cluster struct {
 	view    atomic.Pointer[View]
 	weighed atomic.Int64          // when reports were made into weights last
 	zones   atomic.Pointer[Zones] // nil: no local cluster
+	seed    uint64                // of random subsetting, the updater's
 }
 
 // NewCluster makes the state with the endpoints that the cluster itself lists
@@ -39,7 +40,7 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 	prev := c.view.Load()
 	hosts := carryLogical(prev, cfg, a)
 	if hosts == nil {
-		hosts = carryHosts(prev, a)
+		hosts = c.someOf(carryHosts(prev, a), int(cfg.LB.SubsetSize))
 	}
 	for {
 		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, scope{zones: c.zones.Load()})) {

@@ -3,6 +3,7 @@
 package lb
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math/bits"
 	"net/netip"
@@ -81,4 +82,40 @@ func (v *View) MayOverride(h *Host) bool {
 		allowed = resource.DefaultOverrideStatus
 	}
 	return allowed&status.Bit() != 0
+}
+
+// ParseAddress reads "10.0.0.1:80" without an allocation, and "[::1]:80".
+func ParseAddress(b []byte) (netip.AddrPort, bool) {
+	if len(b) > 0 && b[0] == '[' {
+		a, err := netip.ParseAddrPort(string(b))
+		return a, err == nil && a.Addr().Zone() == ""
+	}
+	var ip [4]byte
+	for i := range ip {
+		end := byte('.')
+		if i == 3 {
+			end = ':'
+		}
+		j := bytes.IndexByte(b, end)
+		n, ok := number(b[:max(j, 0)], 255)
+		if !ok {
+			return netip.AddrPort{}, false
+		}
+		ip[i], b = byte(n), b[j+1:]
+	}
+	port, ok := number(b, 65535)
+	return netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(port)), ok
+}
+
+func number(b []byte, most int) (n int, ok bool) {
+	if len(b) == 0 || len(b) > 5 || len(b) > 1 && b[0] == '0' {
+		return 0, false
+	}
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int(c-'0')
+	}
+	return n, n <= most
 }

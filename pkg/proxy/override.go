@@ -3,6 +3,8 @@
 package proxy
 
 import (
+	"bytes"
+
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 )
@@ -12,16 +14,19 @@ import (
 // strictly and cannot be had.
 func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 	o := &x.Override
-	if !o.Address.IsValid() || len(x.tried) > 0 || x.on.originals != nil {
+	if x.on.originals != nil {
 		return nil, filter.Next
 	}
 	v := x.on.spec.lb.View()
+	if !o.Address.IsValid() || len(x.tried) > 0 {
+		return x.named(v), filter.Next
+	}
 	h := v.Find(o.Address)
 	switch {
 	case h != nil && v.MayOverride(h):
 		return h, filter.Next
 	case !o.Strict:
-		return nil, filter.Next
+		return x.named(v), filter.Next
 	}
 	x.on.stats.noneHealthy++
 	f := &failureNoHealthy
@@ -35,4 +40,33 @@ func notFound(status int) *failure {
 	f := failureNoHealthy
 	f.Status = status
 	return &f
+}
+
+// named returns the endpoint that the request's own headers name for this attempt
+// (the policy override_host), whatever its health: of those in the cluster the
+// first, and for each retry the next. nil: none is left.
+func (x *exchange) named(v *lb.View) *lb.Host {
+	n := x.on.spec.res.LB.Named
+	if n == nil {
+		return nil
+	}
+	skip := len(x.tried)
+	for _, name := range n.Headers {
+		list := x.Request.Get(name)
+		for len(list) > 0 {
+			var part []byte
+			part, list, _ = bytes.Cut(list, []byte(","))
+			a, ok := lb.ParseAddress(bytes.Trim(part, " \t"))
+			if !ok {
+				continue
+			}
+			if h := v.Find(a); h != nil {
+				if skip == 0 {
+					return h
+				}
+				skip--
+			}
+		}
+	}
+	return nil
 }

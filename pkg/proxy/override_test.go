@@ -76,3 +76,43 @@ func TestAFilterNamesTheEndpoint(t *testing.T) {
 	}
 	r.wantStats(map[string]uint64{"cluster.c.upstream_cx_none_healthy": 12})
 }
+
+func TestHeadersNameTheEndpointsOfAllAttempts(t *testing.T) {
+	answers := func(text string, status int) string {
+		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, text)
+		})
+	}
+	first, second, sick, failing := answers("first", 200), answers("second", 200), answers("sick", 200), answers("failing", 500)
+	r := newRig(t, func(s *resource.Snapshot) {
+		withCluster(s, "c", first, second, sick, failing).LB.Named = &resource.NamedHosts{Headers: []string{"x-to", "x-more"}}
+		s.Assignments["c"].Localities[0].Endpoints[2].Health = resource.Unhealthy
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Retry = &resource.RetryPolicy{On: resource.Retry5xx, NumRetries: 3, PreviousHosts: true}
+	})
+	client := r.client()
+	for _, tt := range []struct{ to, more, want string }{
+		{first, "", "first"}, {"", second, "second"}, {sick, "", "sick"}, {first + "," + second, "", "first"},
+		{"10.0.0.1:80, nonsense ,, " + second, first, "second"},
+		{failing + ", " + second, "", "second"}, {failing, "10.0.0.1:80," + sick, "sick"},
+		{failing, "", "any"}, {"10.0.0.1:80", "", "any"}, {"", "", "any"},
+	} {
+		for range 4 {
+			q, err := http.NewRequest(http.MethodGet, "http://"+r.addr, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Header.Set("X-To", tt.to)
+			q.Header.Set("X-More", tt.more)
+			resp, err := client.Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if got := string(body); got != tt.want && !(tt.want == "any" && (got == "first" || got == "second")) {
+				t.Errorf("%+v was answered by %s", tt, got)
+			}
+		}
+	}
+}

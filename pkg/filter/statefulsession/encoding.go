@@ -3,7 +3,6 @@
 package statefulsession
 
 import (
-	"bytes"
 	"net/netip"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -48,40 +47,4 @@ func readCookie(b []byte) (address []byte, expires int64, ok bool) {
 		b = b[n:]
 	}
 	return address, expires, len(address) > 0
-}
-
-// parseAddress reads "10.0.0.1:80" without an allocation, and "[::1]:80".
-func parseAddress(b []byte) (netip.AddrPort, bool) {
-	if len(b) > 0 && b[0] == '[' {
-		a, err := netip.ParseAddrPort(string(b))
-		return a, err == nil && a.Addr().Zone() == ""
-	}
-	var ip [4]byte
-	for i := range ip {
-		end := byte('.')
-		if i == 3 {
-			end = ':'
-		}
-		j := bytes.IndexByte(b, end)
-		n, ok := number(b[:max(j, 0)], 255)
-		if !ok {
-			return netip.AddrPort{}, false
-		}
-		ip[i], b = byte(n), b[j+1:]
-	}
-	port, ok := number(b, 65535)
-	return netip.AddrPortFrom(netip.AddrFrom4(ip), uint16(port)), ok
-}
-
-func number(b []byte, most int) (n int, ok bool) {
-	if len(b) == 0 || len(b) > 5 || len(b) > 1 && b[0] == '0' {
-		return 0, false
-	}
-	for _, c := range b {
-		if c < '0' || c > '9' {
-			return 0, false
-		}
-		n = n*10 + int(c-'0')
-	}
-	return n, n <= most
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 )
 
 // The types of the filter's configuration, and of that for a route.
@@ -119,7 +120,7 @@ func (f *session) decode(c *Config, value []byte) (a netip.AddrPort, ok bool) {
 			raw = text
 		} // else an address alone, as older Envoys write it
 	}
-	return parseAddress(raw)
+	return lb.ParseAddress(raw)
 }
 
 // cookie makes the value of Set-Cookie; its memory is used again.

@@ -193,6 +193,10 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		j.unpack(a, &m, p)
 		lb.LocalityWeighted = true
 		j.policies(m.GetEndpointPickingPolicy(), lb, p.field("endpoint_picking_policy"), depth+1)
+	case lbPrefix + "override_host.v3.OverrideHost":
+		j.namedHosts(a, lb, p, depth)
+	case lbPrefix + "random_subsetting.v3.RandomSubsetting":
+		j.randomSubset(a, lb, p, depth)
 	case lbPrefix + "subset.v3.Subset":
 		j.subsetPolicy(a, lb, p, depth)
 	default:

@@ -84,8 +84,13 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 		weight_update_period error_utilization_penalty metric_names_for_computing_utilization slow_start_config`,
 	lbp + "subset.v3.Subset": `fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any
 		list_as_any metadata_fallback_policy subset_lb_policy allow_redundant_keys`,
-	lbp + "subset.v3.Subset.LbSubsetSelector": "keys single_host_per_subset fallback_policy fallback_keys_subset",
-	lbp + "wrr_locality.v3.WrrLocality":       "endpoint_picking_policy",
+	lbp + "subset.v3.Subset.LbSubsetSelector":                "keys single_host_per_subset fallback_policy fallback_keys_subset",
+	lbp + "override_host.v3.OverrideHost":                    "override_host_sources fallback_policy selected_host_key",
+	lbp + "override_host.v3.OverrideHost.OverrideHostSource": "header metadata",
+	"envoy.type.metadata.v3.MetadataKey":                     "key path",
+	"envoy.type.metadata.v3.MetadataKey.PathSegment":         "key",
+	lbp + "random_subsetting.v3.RandomSubsetting":            "subset_size child_policy",
+	lbp + "wrr_locality.v3.WrrLocality":                      "endpoint_picking_policy",
 
 	ext + "upstreams.http.v3.HttpProtocolOptions":                         "common_http_protocol_options explicit_http_config use_downstream_protocol_config outlier_detection",
 	ext + "upstreams.http.v3.HttpProtocolOptions.OutlierDetection":        "error_matcher",

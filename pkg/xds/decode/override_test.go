@@ -53,3 +53,27 @@ func TestStatefulSessionsAreReadOfFiles(t *testing.T) {
 		}
 	}
 }
+
+func TestPoliciesAroundOthersAreRead(t *testing.T) {
+	const prefix = "type.googleapis.com/envoy.extensions.load_balancing_policies."
+	least := typedPolicies(prefix+"least_request.v3.LeastRequest", "choice_count: 3")
+	random := typedPolicies(prefix+"random_subsetting.v3.RandomSubsetting", "subset_size: 7, child_policy: "+least)
+	both := typedPolicies(prefix+"override_host.v3.OverrideHost", "override_host_sources: [{header: X-To}, {header: x-more}], fallback_policy: "+random)
+	lb := must[resource.Cluster](t, decode.Cluster, "{name: a, "+eds+", load_balancing_policy: "+both+"}").LB
+	if lb.Policy != resource.LeastRequest || lb.ChoiceCount != 3 || lb.SubsetSize != 7 || lb.Named == nil || strings.Join(lb.Named.Headers, " ") != "x-to x-more" {
+		t.Errorf("%+v, %+v", lb, lb.Named)
+	}
+	for text, want := range map[string]string{
+		typedPolicies(prefix+"random_subsetting.v3.RandomSubsetting", "subset_size: 0, child_policy: "+least):                                                                 "subset_size: value must be greater than 0",
+		typedPolicies(prefix+"random_subsetting.v3.RandomSubsetting", "child_policy: "+least):                                                                                 "subset_size: is missing",
+		typedPolicies(prefix+"random_subsetting.v3.RandomSubsetting", "subset_size: 3"):                                                                                       "child_policy: value is required",
+		typedPolicies(prefix+"override_host.v3.OverrideHost", "override_host_sources: [{}], fallback_policy: "+least):                                                         "override_host_sources[0].header",
+		typedPolicies(prefix+"override_host.v3.OverrideHost", "override_host_sources: [{metadata: {key: a, path: [{key: b}]}}], fallback_policy: "+least):                     "override_host_sources[0].metadata: not supported",
+		typedPolicies(prefix+"override_host.v3.OverrideHost", "selected_host_key: {key: a, path: [{key: b}]}, override_host_sources: [{header: x}], fallback_policy: "+least): "selected_host_key: not supported",
+		typedPolicies(prefix+"override_host.v3.OverrideHost", "override_host_sources: [{header: x}], fallback_policy: "+both):                                                 "must not be within another policy of its type",
+	} {
+		if _, err := from(t, decode.Cluster, "{name: a, "+eds+", load_balancing_policy: "+text+"}"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}

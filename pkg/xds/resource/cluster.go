@@ -113,8 +113,12 @@ type LoadBalancing struct {
 	// (override_host_status); 0: DefaultOverrideStatus.
 	OverrideStatus StatusSet
 
-	ZoneAware *ZoneAware // nil: the defaults
-	Subsets   *Subsets   // nil: none
+	// SubsetSize is how many endpoints of each priority this process uses, chosen at
+	// random (random_subsetting); 0: all.
+	SubsetSize uint32
+	Named      *NamedHosts // override_host; nil: off
+	ZoneAware  *ZoneAware  // nil: the defaults
+	Subsets    *Subsets    // nil: none
 }
 
 // Thresholds are the limits of one routing priority. They are exact over workers.

@@ -14,3 +14,7 @@ func (h HealthStatus) Bit() StatusSet { return 1 << h }
 
 // DefaultOverrideStatus is Envoy's default of override_host_status.
 const DefaultOverrideStatus = StatusSet(1<<HealthUnknown | 1<<Healthy | 1<<Degraded)
+
+// NamedHosts are request headers that list endpoints, "IP:PORT" by commas: for the
+// first attempt, and then for each retry the next.
+type NamedHosts struct{ Headers []string } // in lower case
