@@ -103,15 +103,15 @@ type LoadBalancing struct {
 	ShuffleAddresses  bool            // of pick_first
 	PeakEWMA          LatencyEstimate // of peak_ewma
 	ClientWeights     *ClientWeights  // of client_side_weighted_round_robin; else nil
+	// OverrideStatus are the states in which an endpoint that a request names gets it
+	// (override_host_status); 0: DefaultOverrideStatus.
+	OverrideStatus StatusSet
 
 	PanicThreshold   float64 // percent; default 50; 0: off
 	HasPanic         bool
 	FailOnPanic      bool
 	LocalityWeighted bool
 	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
-	// OverrideStatus are the states in which an endpoint that a request names gets it
-	// (override_host_status); 0: DefaultOverrideStatus.
-	OverrideStatus StatusSet
 
 	// SubsetSize is how many endpoints of each priority this process uses, chosen at
 	// random (random_subsetting); 0: all.
