@@ -93,10 +93,8 @@ func (f *session) OnResponse(x *filter.Exchange) filter.Verdict {
 
 // setting is what is configured for the request: by its route, or for all.
 func (f *session) setting(x *filter.Exchange) *Config {
-	if x.Route != nil {
-		if r, ok := x.Route.FilterConfig[f.name].(*routeConfig); ok {
-			return r.config
-		}
+	if r, ok := x.Setting(f.name).(*routeConfig); ok {
+		return r.config
 	}
 	return f.config
 }
