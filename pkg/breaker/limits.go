@@ -23,7 +23,8 @@ type Limits struct {
 	// hundredths in bits 32 to 62, minimum below; 0 for none.
 	budget       atomic.Uint64
 	connsPerHost atomic.Uint32
-	_            [52]byte // to 128 bytes, which the allocator puts on cache lines
+	reserve      reserve
+	_            [24]byte // to 128 bytes, which the allocator puts on cache lines
 }
 
 // limit is 16 bytes: the four of them fill one cache line. They share it on
@@ -52,7 +53,11 @@ func (l *Limits) Update(t resource.Thresholds) {
 	var b uint64
 	if t.RetryBudget {
 		percent := min(max(t.BudgetPercent, 0), 1000)
-		b = 1<<63 | uint64(math.Round(percent*100))<<32 | uint64(t.MinRetries)
+		hundredths := uint64(math.Round(percent * 100))
+		b = 1<<63 | hundredths<<32 | uint64(t.MinRetries)
+		l.reserve.update(hundredths, uint64(t.MinRetries))
+	} else {
+		l.reserve.off()
 	}
 	l.budget.Store(b)
 }
@@ -82,7 +87,7 @@ func (l *Limits) ReleaseRequest() { l.requests.release() }
 
 // TryRetry takes a retry in flight: up to max_retries, or where there is a budget
 // up to its percentage of the requests that are active or pending, but always the
-// minimum.
+// minimum. SpendRetry is the budget over time.
 func (l *Limits) TryRetry() bool { return l.retries.try(l.maxRetries()) }
 
 // ReleaseRetry gives it back.
@@ -120,12 +125,16 @@ type LimitUse struct {
 
 // Use reads all limits; each is exact by itself.
 func (l *Limits) Use() LimitUse {
-	return LimitUse{
+	u := LimitUse{
 		Connections: l.connections.use(l.connections.max.Load()),
 		Pending:     l.pending.use(l.pending.max.Load()),
 		Requests:    l.requests.use(l.requests.max.Load()),
 		Retries:     l.retries.use(l.maxRetries()),
 	}
+	if l.reserve.empty() {
+		u.Retries.Open, u.Retries.Remaining = true, 0
+	}
+	return u
 }
 
 // Requests is the number of requests in flight.
