@@ -326,6 +326,7 @@ func (x *exchange) editResponseHead() {
 	h := &x.Response
 	x.Record.Status = uint16(h.Status)
 	x.stripPeerHeader()
+	x.tellRetried()
 	if x.Record.UpstreamResponse >= 0 && !x.local && !x.manager.router.SuppressEnvoyHeaders {
 		ms := (x.Record.UpstreamResponse - x.Record.UpstreamRequest) / int64(time.Millisecond)
 		b := strconv.AppendInt(x.w.value[:0], ms, 10)

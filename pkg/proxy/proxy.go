@@ -95,6 +95,7 @@ type Proxy struct {
 	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
 	// connections from downstream of all listeners
 	connections atomic.Int64
+	givenUp     givenUp
 
 	zones zones
 

@@ -172,6 +172,7 @@ func (x *exchange) sendLocal() {
 		x.replier.OnReply(&x.Exchange)
 	}
 	x.tellPeer()
+	x.tellRetried()
 	x.responseEdits()
 	x.commonResponse()
 	x.filterLocal(body)

@@ -29,6 +29,8 @@ type retryState struct {
 	altTimeout bool
 	codes      [8]int // of x-envoy-retriable-status-codes
 	at         int64  // when the next attempt may start; 0: not waiting
+	// over: a policy has retried the request as far as it goes, ours or one behind us.
+	over bool
 }
 
 // initRetry joins the route's policy with the headers of trusted peers.
@@ -99,7 +101,15 @@ func (x *exchange) attemptFailed(a *attempt, f *failure) filter.Verdict {
 // retryResponse decides whether the response that came calls for another
 // attempt. Where it does not, the response goes downstream.
 func (x *exchange) retryResponse(a *attempt) (v filter.Verdict, again bool) {
-	if x.retry.on == 0 || x.switches() || !x.wantsRetry(&x.Response) {
+	if x.retry.on == 0 || x.switches() {
+		return filter.Next, false
+	}
+	if !x.wantsRetry(&x.Response) {
+		x.limits().PayRetry()
+		return filter.Next, false
+	}
+	if x.retriedBehind() {
+		x.retry.over = true
 		return filter.Next, false
 	}
 	if !x.mayRetry() || !x.takeRetry() {
@@ -155,6 +165,7 @@ func (x *exchange) mayRetry() bool {
 		if x.retry.max > 0 {
 			x.Record.Flags |= record.URX
 			x.on.stats.retryLimit++
+			x.retry.over = true
 		}
 		return false
 	}
@@ -169,15 +180,24 @@ func (x *exchange) takeRetry() bool {
 	l := x.limits()
 	if x.retry.budget == nil {
 		if !l.TryRetry() {
-			x.on.stats.retryOverflow++
-			x.Record.Flags |= record.UO
-			return false
+			return x.retryOverflow()
 		}
 		x.retry.budget = l
+	}
+	if !l.SpendRetry() {
+		return x.retryOverflow()
 	}
 	x.retry.used++
 	x.on.stats.retries++
 	return true
+}
+
+// retryOverflow counts a retry that the budget did not allow.
+func (x *exchange) retryOverflow() bool {
+	x.on.stats.retryOverflow++
+	x.Record.Flags |= record.UO
+	x.retry.over = true
+	return false
 }
 
 // restart goes back to admit at once.
