@@ -68,7 +68,7 @@ type Limits struct {
 	PendingRequests *uint32  `json:"pendingRequests,omitempty" rule:"min=1,max=4294967295" doc:"Requests that wait for a connection; 1024 when empty."`
 	Requests        *uint32  `json:"requests,omitempty" rule:"min=1,max=4294967295" doc:"Requests under way; 1024 when empty."`
 	Retries         *uint32  `json:"retries,omitempty" rule:"max=4294967295" doc:"Retries under way, instead of a budget."`
-	RetryBudget     *Percent `json:"retryBudget,omitempty" doc:"Retries as a share of requests under way; 20% when empty."`
+	RetryBudget     *Percent `json:"retryBudget,omitempty" doc:"Retries as a share of requests under way, and of those that succeed; 20% when empty."`
 }
 
 // Classes of failure that a circuit breaker may count.
