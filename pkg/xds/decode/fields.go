@@ -201,11 +201,16 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ro + "Decorator":                                   "operation",
 	ro + "Tracing":                                     "client_sampling random_sampling overall_sampling custom_tags",
 	ro + "RetryPolicy": `retry_on num_retries per_try_timeout per_try_idle_timeout retry_priority retry_host_predicate
-		host_selection_retry_max_attempts retriable_status_codes retry_back_off retriable_headers retriable_request_headers`,
+		host_selection_retry_max_attempts retriable_status_codes retry_back_off rate_limited_retry_back_off
+		retriable_headers retriable_request_headers`,
 	ro + "RetryPolicy.RetryPriority":                                       "name typed_config",
 	ro + "RetryPolicy.RetryHostPredicate":                                  "name typed_config",
 	ro + "RetryPolicy.RetryBackOff":                                        "base_interval max_interval",
+	ro + "RetryPolicy.RateLimitedRetryBackOff":                             "reset_headers max_interval",
+	ro + "RetryPolicy.ResetHeader":                                         "name format",
 	ext + "retry.host.previous_hosts.v3.PreviousHostsPredicate":            "",
+	ext + "retry.host.omit_canary_hosts.v3.OmitCanaryHostsPredicate":       "",
+	ext + "retry.host.omit_host_metadata.v3.OmitHostMetadataConfig":        "metadata_match",
 	ext + "retry.priority.previous_priorities.v3.PreviousPrioritiesConfig": "update_frequency",
 	ro + "FilterConfig":                                                    "config is_optional disabled",
 	ro + "ScopedRouteConfiguration":                                        "on_demand name route_configuration_name route_configuration key",

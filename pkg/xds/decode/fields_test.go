@@ -40,6 +40,8 @@ import (
 	connectionsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	fixedheapv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/fixed_heap/v3"
 	injectedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/injected_resource/v3"
+	omitcanaryhostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/omit_canary_hosts/v3"
+	omithostmetadatav3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/omit_host_metadata/v3"
 	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 	proxysocketv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/proxy_protocol/v3"
@@ -57,6 +59,7 @@ func roots() []proto.Message {
 		&grpclogv3.HttpGrpcAccessLogConfig{}, &grpclogv3.TcpGrpcAccessLogConfig{}, &tracev3.ZipkinConfig{},
 		&tracev3.OpenTelemetryConfig{}, &httpv3.HttpProtocolOptions{}, &leastv3.LeastRequest{}, &robinv3.RoundRobin{},
 		&randomv3.Random{}, &ringv3.RingHash{}, &maglevv3.Maglev{}, &firstv3.PickFirst{}, &weightedv3.ClientSideWeightedRoundRobin{}, peakEWMAType.New().Interface(), &wrrv3.WrrLocality{}, &subsetv3.Subset{}, &overridev3.OverrideHost{}, &randomsubsetv3.RandomSubsetting{}, &routev3.FilterConfig{},
+		&omitcanaryhostsv3.OmitCanaryHostsPredicate{}, &omithostmetadatav3.OmitHostMetadataConfig{},
 		&previoushostsv3.PreviousHostsPredicate{}, &previousprioritiesv3.PreviousPrioritiesConfig{},
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
 		&proxysocketv3.ProxyProtocolUpstreamTransport{}, &dnsclusterv3.DnsCluster{}, &caresv3.CaresDnsResolverConfig{},

@@ -7,16 +7,14 @@ import (
 	"time"
 
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	previoushostsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
-	previousprioritiesv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/priority/previous_priorities/v3"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
 const (
-	previousHostsURL      = typeURLPrefix + "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
-	previousPrioritiesURL = typeURLPrefix + "envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig"
-	maxRetries            = 1000
+	maxRetries = 1000
+	// defaultMaxReset is the longest that an endpoint may ask callers to wait.
+	defaultMaxReset = 300 * time.Second
 )
 
 func (j *job) retry(m *routev3.RetryPolicy, p *place) *resource.RetryPolicy {
@@ -55,31 +53,22 @@ func (j *job) retry(m *routev3.RetryPolicy, p *place) *resource.RetryPolicy {
 		j.only(n < 0 || n > 100, p.field("host_selection_retry_max_attempts"), "must be between 1 and 100")
 		r.HostAttempts = int(max(1, min(n, 100)))
 	}
-	j.retryExtensions(m, r, p)
+	r.RateLimited = j.rateLimited(m.GetRateLimitedRetryBackOff(), p.field("rate_limited_retry_back_off"))
+	j.retryHosts(m, r, p)
+	j.retryPriority(m.GetRetryPriority(), r, p.field("retry_priority"))
 	return r
 }
 
-func (j *job) retryExtensions(m *routev3.RetryPolicy, r *resource.RetryPolicy, p *place) {
-	for i, h := range m.GetRetryHostPredicate() {
-		at := p.item("retry_host_predicate", i)
-		var cfg previoushostsv3.PreviousHostsPredicate
-		if h.GetTypedConfig().GetTypeUrl() != previousHostsURL {
-			j.fail(at, "unsupported %q", clip(h.GetName(), 100))
-			continue
-		}
-		r.PreviousHosts = j.unpack(h.GetTypedConfig(), &cfg, at)
+func (j *job) rateLimited(m *routev3.RetryPolicy_RateLimitedRetryBackOff, p *place) *resource.RateLimitedBackOff {
+	if m == nil {
+		return nil
 	}
-	pr := m.GetRetryPriority()
-	if pr == nil {
-		return
+	r := &resource.RateLimitedBackOff{MaxInterval: j.duration(m.GetMaxInterval(), defaultMaxReset, p.field("max_interval"))}
+	for i, h := range m.GetResetHeaders() {
+		at := p.item("reset_headers", i)
+		r.Headers = append(r.Headers, resource.ResetHeader{
+			Name: j.matchedName(h.GetName(), at.field("name")), UnixTimestamp: h.GetFormat() == routev3.RetryPolicy_UNIX_TIMESTAMP,
+		})
 	}
-	at := p.field("retry_priority")
-	var cfg previousprioritiesv3.PreviousPrioritiesConfig
-	if pr.GetTypedConfig().GetTypeUrl() != previousPrioritiesURL {
-		j.fail(at, "unsupported %q", clip(pr.GetName(), 100))
-		return
-	}
-	if j.unpack(pr.GetTypedConfig(), &cfg, at) {
-		r.PreviousPriorities = int(max(0, cfg.GetUpdateFrequency()))
-	}
+	return r
 }

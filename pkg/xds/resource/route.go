@@ -339,4 +339,6 @@ type RetryPolicy struct {
 	PreviousHosts      bool          // retry_host_predicate previous_hosts
 	HostAttempts       int           // host_selection_retry_max_attempts, default 1
 	PreviousPriorities int           // update frequency; 0: off
+	Avoid              HostPredicates
+	RateLimited        *RateLimitedBackOff // nil: none
 }
