@@ -59,6 +59,9 @@ func (x *exchange) keep(chunk []byte, sent bool) {
 			return
 		}
 		if x.responseStarted || len(x.body)+len(chunk) > limit {
+			if !x.responseStarted && (x.retry.on != 0 || len(x.shadows) > 0) {
+				x.on.stats.retryAbandoned++
+			}
 			x.dropBody()
 			return
 		}

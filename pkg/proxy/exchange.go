@@ -42,7 +42,9 @@ type exchange struct {
 	main    *attempt
 	shadows []*attempt
 	tried   []*lb.Host
-	living  int // attempts that hold on to this exchange
+	// retryNames are those of x-envoy-retriable-header-names; empty: none.
+	retryNames []byte
+	living     int // attempts that hold on to this exchange
 
 	// The request's body as far as it may be needed again: all of it from the
 	// first byte while keepBody, else nothing.
@@ -151,7 +153,7 @@ func (x *exchange) reset() {
 	x.manager, x.down, x.phase, x.replier = nil, nil, 0, nil
 	x.route, x.weighted, x.cluster, x.on = nil, nil, nil, nil
 	x.retry, x.call = retryState{}, grpcCall{}
-	x.main, x.living = nil, 0
+	x.main, x.living, x.retryNames = nil, 0, x.retryNames[:0]
 	x.body, x.hasTrailer, x.keepBody = nil, false, false
 	x.began, x.logged, x.requestAt, x.lastActivity = 0, 0, 0, 0
 	x.requestDone, x.hasResponse, x.responseLast, x.responseStarted, x.responseDone = false, false, false, false, false

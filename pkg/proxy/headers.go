@@ -118,6 +118,7 @@ func (x *exchange) forwarded() {
 	// Whoever connects is what counts: a header alone makes nobody internal.
 	x.internal = x.isInternal(remote) && x.isInternal(client) && (m.UseRemoteAddress || !manyHops(h, xff))
 	if !x.internal {
+		x.askedRetries()
 		for i := range untrusted {
 			if h.HasKnown(untrusted[i]) {
 				h.RemoveKnown(untrusted[i])
@@ -234,7 +235,24 @@ func (x *exchange) startTrace() {
 	m := x.manager
 	if m.tracing != nil {
 		m.tracing.Start(&x.Request, &x.Record.Trace, x.w.random, x.internal)
+		x.decorate()
 	}
+}
+
+const maxOperation = 256 // bytes
+
+// decorate names the span of a request from outside of this host as the proxy before
+// says, which only trusted peers may. The header goes no further.
+func (x *exchange) decorate() {
+	t := &x.Record.Trace
+	op := x.Request.Known(codec.NameXEnvoyDecoratorOperation)
+	if op == nil || t.Client {
+		return
+	}
+	if t.Sampled && len(op) > 0 && len(op) <= maxOperation { // nobody else sees it
+		x.Record.Operation = string(op)
+	}
+	x.Request.RemoveKnown(codec.NameXEnvoyDecoratorOperation)
 }
 
 // setTimeoutHeaders reads the per-request overrides of trusted peers, and tells

@@ -17,7 +17,7 @@ var phases = [...]func(*exchange) filter.Verdict{
 	(*exchange).prepareRequest, // before matching: matchers see what is forwarded
 	(*exchange).matchRoute,
 	(*exchange).filterRequest, // after the route: filters have settings by route
-	(*exchange).answerRoute,   // after the filters: they see what needs no upstream too
+	(*exchange).answerRoute, // after the filters: they see what needs no upstream too
 	(*exchange).editRequestHead,
 	(*exchange).admit, // breaker and limits: the first of each attempt
 	(*exchange).pickEndpoint,
@@ -207,7 +207,7 @@ func (x *exchange) pickEndpoint() filter.Verdict {
 		return v
 	}
 	if h == nil {
-		h = x.on.pick(x, x.criteria())
+		h = x.pickHost()
 	}
 	if h == nil {
 		x.on.stats.noneHealthy++

@@ -28,7 +28,10 @@ type retryState struct {
 	// altTimeout: a timeout is answered with 204 (x-envoy-upstream-rq-timeout-alt-response).
 	altTimeout bool
 	codes      [8]int // of x-envoy-retriable-status-codes
-	at         int64  // when the next attempt may start; 0: not waiting
+	// most is the most that a peer may ask for that may only ask for less; see askedRetries.
+	most    int
+	hasMost bool
+	at      int64 // when the next attempt may start; 0: not waiting
 	// over: a policy has retried the request as far as it goes, ours or one behind us.
 	over bool
 }
@@ -59,11 +62,27 @@ func (x *exchange) initRetry() {
 		}
 		h.RemoveKnown(codec.NameXEnvoyRetriableStatusCodes)
 	}
+	if v := h.Known(codec.NameXEnvoyRetriableHeaderNames); v != nil {
+		x.retryNames = append(x.retryNames[:0], bytes.ToLower(v)...)
+		h.RemoveKnown(codec.NameXEnvoyRetriableHeaderNames)
+	}
 	if v := h.Known(codec.NameXEnvoyMaxRetries); v != nil {
 		if n, err := strconv.ParseUint(string(v), 10, 16); err == nil {
 			r.max = int(n)
 		}
 		h.RemoveKnown(codec.NameXEnvoyMaxRetries)
+	}
+	if r.hasMost {
+		r.max = min(r.max, r.most)
+	}
+}
+
+// askedRetries takes x-envoy-max-retries of a peer that is not trusted, whose headers of
+// that kind are about to be removed. Fewer retries are less work and nobody else's
+// matter. Timeouts are not taken from such peers: endpoints and circuits answer for them.
+func (x *exchange) askedRetries() {
+	if n, err := strconv.ParseUint(string(x.Request.Known(codec.NameXEnvoyMaxRetries)), 10, 16); err == nil {
+		x.retry.most, x.retry.hasMost = int(n), true
 	}
 }
 
@@ -115,10 +134,11 @@ func (x *exchange) retryResponse(a *attempt) (v filter.Verdict, again bool) {
 	if !x.mayRetry() || !x.takeRetry() {
 		return filter.Next, false
 	}
+	asked := x.rateLimited()
 	x.main = nil
 	x.hasResponse = false
 	a.finish(nil)
-	return x.backOff()
+	return x.backOff(asked)
 }
 
 // tryAgain decides on another attempt after a failure. What surely was not
@@ -140,7 +160,7 @@ func (x *exchange) tryAgain(class failureClass, f *failure) (v filter.Verdict, a
 	if !x.mayRetry() || !x.takeRetry() {
 		return 0, false
 	}
-	return x.backOff()
+	return x.backOff(0)
 }
 
 // covers reports whether the policy retries a class of failure.
@@ -206,24 +226,6 @@ func (x *exchange) restart() filter.Verdict {
 	return filter.Next
 }
 
-// backOff waits a random time below (2^N-1) times the base, capped, then goes
-// back to admit.
-func (x *exchange) backOff() (filter.Verdict, bool) {
-	base, limit := 25*time.Millisecond, 250*time.Millisecond
-	if p := x.route.action.retry; p != nil && p.BaseInterval > 0 {
-		base, limit = p.BaseInterval, p.MaxInterval
-		if limit == 0 {
-			limit = 10 * base
-		}
-	}
-	top := min(base*(1<<min(x.retry.used, 16)-1), limit)
-	wait := time.Duration(x.w.random.Uint64() % uint64(max(top, 1)))
-	x.phase = admitPhase
-	x.retry.at = x.w.loop.Now() + int64(wait)
-	x.ensure(x.retry.at)
-	return filter.Wait, true
-}
-
 // wantsRetry applies the policy's conditions to a response.
 func (x *exchange) wantsRetry(h *codec.ResponseHead) bool {
 	on, s := x.retry.on, h.Status
@@ -241,6 +243,9 @@ func (x *exchange) wantsRetry(h *codec.ResponseHead) bool {
 	if on&resource.RetryStatusCodes != 0 && s != 0 && slices.Contains(x.retry.codes[:], s) {
 		return true
 	}
+	if on&resource.RetryHeaders != 0 && len(x.retryNames) > 0 && hasNamed(&h.Header, x.retryNames) {
+		return true
+	}
 	p := x.route.action.retry
 	if p == nil {
 		return false
@@ -254,6 +259,17 @@ func (x *exchange) wantsRetry(h *codec.ResponseHead) bool {
 			if matchHeader(&p.Headers[i], v, ok) {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// hasNamed reports whether there is a field of one of the names, which are in lower case
+// and separated by commas.
+func hasNamed(h *codec.Header, names []byte) bool {
+	for name := range bytes.SplitSeq(names, []byte(",")) {
+		if name = bytes.TrimSpace(name); len(name) > 0 && h.Get(string(name)) != nil {
+			return true
 		}
 	}
 	return false
