@@ -50,6 +50,7 @@ const (
 	NameXEnvoyExpectedRequestTimeout
 	NameXEnvoyExternalAddress
 	NameXEnvoyForceTrace
+	NameXEnvoyHedgeOnPerTryTimeout
 	NameXEnvoyInternal
 	NameXEnvoyIPTags
 	NameXEnvoyMaxRetries
@@ -118,6 +119,7 @@ var names = [nameCount]string{
 	NameXEnvoyExpectedRequestTimeout:     "x-envoy-expected-rq-timeout-ms",
 	NameXEnvoyExternalAddress:            "x-envoy-external-address",
 	NameXEnvoyForceTrace:                 "x-envoy-force-trace",
+	NameXEnvoyHedgeOnPerTryTimeout:       "x-envoy-hedge-on-per-try-timeout",
 	NameXEnvoyInternal:                   "x-envoy-internal",
 	NameXEnvoyIPTags:                     "x-envoy-ip-tags",
 	NameXEnvoyMaxRetries:                 "x-envoy-max-retries",

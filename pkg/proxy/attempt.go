@@ -38,6 +38,8 @@ type attempt struct {
 	over      bool // the request was sent to its end
 	counted   bool // its outcome was, with the opening of its tunnel
 	done      bool
+	late      bool // its per-try timeout has passed, and it goes on
+	hedged    bool // another one was made beside it
 
 	dialling *tunnelConn // where the tunnel is to end: until it is connected
 }
@@ -59,7 +61,7 @@ func (x *exchange) admit() filter.Verdict {
 	now := x.w.loop.Now()
 	if drop := spec.assigned.DropPerMillion; drop > 0 && uint32(x.w.random.Uint64()%1_000_000) < drop {
 		on.stats.dropOverload++
-		return x.reply(&failureDropped)
+		return x.giveUp(&failureDropped)
 	}
 	var token breaker.Token
 	if spec.circuit != nil {
@@ -69,14 +71,14 @@ func (x *exchange) admit() filter.Verdict {
 			on.stats.shortCircuited++
 			on.changed()
 			x.retryIn = spec.circuit.RetryIn(now)
-			return x.reply(&failureOpen)
+			return x.giveUp(&failureOpen)
 		}
 	}
 	l := x.limits()
 	if !l.TryRequest() {
 		on.stats.rqOverflow++
 		on.report(token, breaker.Rejected, now)
-		return x.reply(&failureOverflow)
+		return x.giveUp(&failureOverflow)
 	}
 	a := x.w.newAttempt(x, on, l)
 	a.token = token
@@ -174,7 +176,7 @@ func (a *attempt) finish(f *failure) {
 		a.up = nil
 		u.finish(a.complete)
 	}
-	if !a.shadow && a.host != nil {
+	if !a.shadow && !a.hedged && a.host != nil {
 		x.tried = append(x.tried, a.host)
 	}
 	w := x.w
@@ -239,7 +241,7 @@ func (a *attempt) head(h *codec.ResponseHead, last bool) {
 	a.gotHead, a.status, a.headAt = true, h.Status, x.w.loop.Now()
 	a.judge(&h.Header)
 	a.on.learn(a, &h.Header)
-	if a.shadow {
+	if a.shadow || x.main != a && !x.takesOver(a, h, last) {
 		return
 	}
 	x.lastActivity = x.w.loop.Now()
@@ -255,7 +257,7 @@ func (a *attempt) head(h *codec.ResponseHead, last bool) {
 
 // informational passes a 1xx on.
 func (a *attempt) informational(h *codec.ResponseHead) {
-	if x := a.x; !a.shadow && !x.responseStarted {
+	if x := a.x; x.main == a && !x.responseStarted {
 		x.lastActivity = x.w.loop.Now()
 		x.down.sendInformational(x, h)
 	}
@@ -319,6 +321,9 @@ func (a *attempt) fails(f *failure) {
 	x := a.x
 	switch {
 	case a.shadow:
+		a.finish(f)
+	case x.main != a && a.hedged:
+		x.dropHedge(a)
 		a.finish(f)
 	case x.tunnel == tunnelOpen:
 		x.tunnelBroken()

@@ -38,8 +38,10 @@ type exchange struct {
 	retry    retryState
 	call     grpcCall
 
-	// Attempts. main is the one whose response counts; shadows are mirrors.
+	// Attempts. main is the one whose response counts; hedges go on beside it, and may
+	// take its place; shadows are mirrors.
 	main    *attempt
+	hedges  []*attempt
 	shadows []*attempt
 	tried   []*lb.Host
 	// retryNames are those of x-envoy-retriable-header-names; empty: none.
@@ -221,6 +223,7 @@ func (x *exchange) end(f *failure) {
 		x.main = nil
 		a.finish(f)
 	}
+	x.endHedges()
 	for i := len(x.shadows) - 1; i >= 0; i-- {
 		x.shadows[i].requestOver()
 	}

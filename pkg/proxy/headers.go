@@ -99,7 +99,7 @@ var untrusted = [...]codec.Name{
 	codec.NameXEnvoyUpstreamRequestTimeout, codec.NameXEnvoyUpstreamPerTryTimeout, codec.NameXEnvoyUpstreamTimeoutAltResponse,
 	codec.NameXEnvoyExpectedRequestTimeout, codec.NameXEnvoyForceTrace, codec.NameXEnvoyIPTags, codec.NameXEnvoyOriginalPath,
 	codec.NameXEnvoyRetriableStatusCodes, codec.NameXEnvoyRetriableHeaderNames, codec.NameXEnvoyDecoratorOperation,
-	codec.NameXEnvoyAttemptCount, codec.NameXEnvoyExternalAddress,
+	codec.NameXEnvoyAttemptCount, codec.NameXEnvoyExternalAddress, codec.NameXEnvoyHedgeOnPerTryTimeout,
 }
 
 // forwarded applies the rules for x-forwarded-*, x-envoy-internal and

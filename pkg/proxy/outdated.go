@@ -101,6 +101,9 @@ func (x *exchange) leaveOutdated(end int64) {
 		}
 	}
 	mark(x.main)
+	for _, a := range x.hedges {
+		mark(a)
+	}
 	for _, a := range x.shadows {
 		mark(a)
 	}
@@ -117,6 +120,12 @@ func (x *exchange) endOutdated(pending func(int64) bool) bool {
 	for _, a := range slices.Backward(x.shadows) {
 		if a.leaves != 0 && pending(a.leaves) {
 			a.on.stats.mirrorDropped++
+			a.finish(&failureOutdated)
+		}
+	}
+	for _, a := range slices.Backward(x.hedges) {
+		if a.leaves != 0 && pending(a.leaves) {
+			x.dropHedge(a)
 			a.finish(&failureOutdated)
 		}
 	}

@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -39,11 +40,11 @@ func (x *exchange) stripPeerHeader() {
 }
 
 // peerFailure is the failure that the sidecar of the endpoint reports; nil for none.
-func (x *exchange) peerFailure() *failure {
-	if x.Response.Status != 503 || x.manager.listener.Direction != resource.Outbound {
+func (x *exchange) peerFailure(h *codec.ResponseHead) *failure {
+	if h.Status != 503 || x.manager.listener.Direction != resource.Outbound {
 		return nil
 	}
-	switch string(x.Response.Get(peerHeader)) {
+	switch string(h.Get(peerHeader)) {
 	case peerConnect:
 		return &failurePeerConnect
 	case peerReset:

@@ -17,7 +17,7 @@ var phases = [...]func(*exchange) filter.Verdict{
 	(*exchange).prepareRequest, // before matching: matchers see what is forwarded
 	(*exchange).matchRoute,
 	(*exchange).filterRequest, // after the route: filters have settings by route
-	(*exchange).answerRoute, // after the filters: they see what needs no upstream too
+	(*exchange).answerRoute,   // after the filters: they see what needs no upstream too
 	(*exchange).editRequestHead,
 	(*exchange).admit, // breaker and limits: the first of each attempt
 	(*exchange).pickEndpoint,
@@ -28,7 +28,10 @@ var phases = [...]func(*exchange) filter.Verdict{
 	(*exchange).sendResponse,
 }
 
-const admitPhase = 5
+const (
+	admitPhase = 5
+	awaitPhase = 9
+)
 
 // matchRoute finds the virtual host and the route. A reply of its own waits until
 // the filters have seen the request.
@@ -259,7 +262,7 @@ func (x *exchange) awaitResponse() filter.Verdict {
 	if !a.gotHead {
 		return filter.Wait
 	}
-	if f := x.peerFailure(); f != nil {
+	if f := x.peerFailure(&x.Response); f != nil {
 		return x.attemptFailed(a, f)
 	}
 	if x.falseAgreement() {
@@ -268,6 +271,7 @@ func (x *exchange) awaitResponse() filter.Verdict {
 	if v, again := x.retryResponse(a); again {
 		return v
 	}
+	x.endHedges()
 	return filter.Next
 }
 

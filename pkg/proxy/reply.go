@@ -57,6 +57,7 @@ var (
 	failureUpstreamProtocol   = failure{Flag: record.UPE, Status: 502, Details: "upstream_reset_before_response_started{protocol_error}", Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: protocol error"), Class: classProtocol}
 	failureTimeout            = failure{Flag: record.UT, Status: 504, Details: "response_timeout", Body: []byte("upstream request timeout"), Class: classTimeout}
 	failurePerTry             = failure{Flag: record.UT, Status: 504, Details: "upstream_per_try_timeout", Body: []byte("upstream request timeout"), Class: classPerTry}
+	failureOutrun             = failure{Details: "hedged"}
 	failurePerTryIdle         = failure{Flag: record.UT, Status: 504, Details: "upstream_per_try_idle_timeout", Body: []byte("upstream request timeout"), Class: classPerTry}
 	failureIdle               = failure{Flag: record.SI, Status: 408, Details: "stream_idle_timeout", Body: []byte("stream timeout")}
 	failureIdleUpstream       = failure{Flag: record.SI, Status: 504, Details: "stream_idle_timeout", Body: []byte("stream timeout")}

@@ -25,6 +25,7 @@ type retryState struct {
 	budget       *breaker.Limits // holds a retry of ours until the exchange ends
 	timeout      time.Duration   // of the whole request, 0: none
 	perTry       time.Duration
+	hedge        bool // an attempt goes on beyond perTry, beside the next one
 	// altTimeout: a timeout is answered with 204 (x-envoy-upstream-rq-timeout-alt-response).
 	altTimeout bool
 	codes      [8]int // of x-envoy-retriable-status-codes
@@ -41,6 +42,11 @@ func (x *exchange) initRetry() {
 	r, h := &x.retry, &x.Request
 	if p := x.route.action.retry; p != nil && matchAny(p.RequestHeaders, x) {
 		r.on, r.max, r.hostAttempts = p.On, p.NumRetries, p.HostAttempts
+	}
+	r.hedge = x.route.action.hedge
+	if v := h.Known(codec.NameXEnvoyHedgeOnPerTryTimeout); v != nil {
+		r.hedge = string(v) == "true"
+		h.RemoveKnown(codec.NameXEnvoyHedgeOnPerTryTimeout)
 	}
 	if v := h.Known(codec.NameXEnvoyRetryGRPCOn); v != nil {
 		r.on |= parseRetryOn(v) & grpcConditions
@@ -114,11 +120,12 @@ func (x *exchange) attemptFailed(a *attempt, f *failure) filter.Verdict {
 	if v, again := x.tryAgain(f.Class, f); again {
 		return v
 	}
-	return x.reply(f)
+	return x.giveUp(f)
 }
 
 // retryResponse decides whether the response that came calls for another
-// attempt. Where it does not, the response goes downstream.
+// attempt, or one that goes on beside it is to be waited for. Where not, the response
+// goes downstream.
 func (x *exchange) retryResponse(a *attempt) (v filter.Verdict, again bool) {
 	if x.retry.on == 0 || x.switches() {
 		return filter.Next, false
@@ -129,10 +136,10 @@ func (x *exchange) retryResponse(a *attempt) (v filter.Verdict, again bool) {
 	}
 	if x.retriedBehind() {
 		x.retry.over = true
-		return filter.Next, false
+		return x.giveUpResponse(a)
 	}
 	if !x.mayRetry() || !x.takeRetry() {
-		return filter.Next, false
+		return x.giveUpResponse(a)
 	}
 	asked := x.rateLimited()
 	x.main = nil

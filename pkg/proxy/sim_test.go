@@ -177,7 +177,7 @@ func (r *simRig) settled() {
 			r.t.Error("an exchange is twice in the free list")
 		}
 		seen[x] = true
-		if x.living != 0 || x.ended || x.main != nil {
+		if x.living != 0 || x.ended || x.main != nil || len(x.hedges) != 0 {
 			r.t.Errorf("a free exchange is not clean: living %d", x.living)
 		}
 	}
@@ -295,6 +295,9 @@ func walk(t *testing.T, seed uint64) {
 		a.Timeout = 300 * time.Millisecond
 		if rng.IntN(2) == 0 {
 			a.Retry = &resource.RetryPolicy{On: resource.Retry5xx | resource.RetryConnectFailure | resource.RetryReset, NumRetries: rng.IntN(3), BaseInterval: 5 * time.Millisecond, PerTryTimeout: time.Duration(rng.IntN(2)) * 80 * time.Millisecond}
+		}
+		if rng.IntN(2) == 0 {
+			a.Hedge = &resource.HedgePolicy{OnPerTryTimeout: true}
 		}
 		if rng.IntN(2) == 0 {
 			a.Mirrors = []resource.Mirror{{Cluster: "m", Fraction: resource.Percent{PerMillion: 5e5}}}

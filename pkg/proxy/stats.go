@@ -58,7 +58,7 @@ type clusterStats struct {
 	rqTimeout, rqPerTryTimeout, rqCancelled, rqTxReset, rqRxReset                            uint64
 	rq1xx, rq2xx, rq3xx, rq4xx, rq5xx                                                        uint64
 	retries, retryLimit, retryOverflow, retrySuccess                                         uint64
-	retryRateLimited, retryExponential, retryAbandoned                                       uint64
+	retryRateLimited, retryExponential, retryAbandoned, hedges                               uint64
 	noneHealthy, shortCircuited, dropOverload, protocolError, mirrorDropped                  uint64
 	rxBytes, txBytes                                                                         uint64
 	subsetsSelected, subsetsFallback, subsetsFallbackPanic                                   uint64

@@ -91,6 +91,7 @@ var clusterCounts = [...]count[clusterStats]{
 	{"lb_zone_routing_cross_zone", "Requests that left this zone, which has too few endpoints for all.", counter, func(s *clusterStats) *uint64 { return &s.zoneCross }},
 	{"lb_zone_no_capacity_left", "Requests that left this zone for any other, as none had capacity left by the numbers.", counter, func(s *clusterStats) *uint64 { return &s.zoneNoCapacity }},
 	{ownPrefix + "short_circuited_total", "Requests refused by the open circuit.", counter, func(s *clusterStats) *uint64 { return &s.shortCircuited }},
+	{ownPrefix + "hedges_total", "Attempts that went on beyond their per-try timeout beside another one.", counter, func(s *clusterStats) *uint64 { return &s.hedges }},
 	{ownPrefix + "mirror_dropped_total", "Mirrored requests dropped because their upstream was slower.", counter, func(s *clusterStats) *uint64 { return &s.mirrorDropped }},
 }
 

@@ -59,6 +59,7 @@ type action struct {
 	mirrors  []mirrorTarget
 	buffer   int // replay buffer limit
 	criteria *lb.Criteria
+	hedge    bool
 }
 
 type weighted struct {
@@ -128,12 +129,15 @@ func compileRoute(t *routeTable, v *virtualHost, r *resource.Route, slot func(st
 }
 
 func compileAction(vh *resource.VirtualHost, r *resource.Route, slot func(string) *cluster) *action {
-	a := &action{res: r.Action, retry: r.Action.Retry, hash: r.Action.Hash, buffer: defaultReplayBuffer}
+	a := &action{res: r.Action, retry: r.Action.Retry, hash: r.Action.Hash, buffer: defaultReplayBuffer, hedge: vh.Hedge.OnPerTryTimeout}
 	if a.retry == nil {
 		a.retry = vh.Retry
 	}
 	if len(a.hash) == 0 {
 		a.hash = vh.Hash
+	}
+	if h := r.Action.Hedge; h != nil {
+		a.hedge = h.OnPerTryTimeout
 	}
 	switch {
 	case r.RetryBuffer > 0:

@@ -16,8 +16,8 @@ func (x *exchange) armTimeouts() {
 	if x.retry.timeout > 0 && x.requestDone {
 		x.ensure(x.requestAt + int64(x.retry.timeout))
 	}
-	if a := x.main; a != nil && x.retry.perTry > 0 && a.sentAt != 0 {
-		x.ensure(a.sentAt + int64(x.retry.perTry))
+	if due, ok := x.perTryDue(); ok {
+		x.ensure(due)
 	}
 	if d := x.maxDuration(); d > 0 {
 		x.ensure(x.began + int64(d))
@@ -95,9 +95,7 @@ func (x *exchange) OnTimer(*reactor.Timer) {
 		x.fail(&failureTimeout)
 		return
 	}
-	if a := x.main; a != nil && x.retry.perTry > 0 && a.sentAt != 0 && !a.gotHead && pending(a.sentAt+int64(x.retry.perTry)) {
-		x.on.stats.rqPerTryTimeout++
-		a.failed = &failurePerTry
+	if due, ok := x.perTryDue(); ok && pending(due) && x.perTryTimeout() {
 		x.w.contain(x)
 		return
 	}

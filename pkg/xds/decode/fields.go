@@ -173,7 +173,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 		max_direct_response_body_size_bytes request_mirror_policies ignore_port_in_host_matching typed_per_filter_config` + edits,
 	ro + "Vhds": "config_source",
 	ro + "VirtualHost": `name domains routes require_tls typed_per_filter_config include_request_attempt_count include_attempt_count_in_response
-		retry_policy per_request_buffer_limit_bytes request_body_buffer_limit request_mirror_policies metadata` + edits,
+		retry_policy hedge_policy per_request_buffer_limit_bytes request_body_buffer_limit request_mirror_policies metadata` + edits,
 	ro + "Route": `name match route redirect direct_response metadata decorator typed_per_filter_config tracing
 		per_request_buffer_limit_bytes stat_prefix request_body_buffer_limit` + edits,
 	ro + "RouteMatch":                       "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive runtime_fraction headers query_parameters grpc",
@@ -183,7 +183,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ro + "HeaderMatcher":                    "name exact_match safe_regex_match range_match present_match prefix_match suffix_match contains_match string_match invert_match treat_missing_header_as_empty",
 	ro + "RouteAction": `cluster cluster_header weighted_clusters cluster_not_found_response_code prefix_rewrite regex_rewrite
 		host_rewrite_literal auto_host_rewrite host_rewrite_header host_rewrite_path_regex append_x_forwarded_host timeout
-		idle_timeout retry_policy request_mirror_policies priority hash_policy max_stream_duration
+		idle_timeout retry_policy hedge_policy request_mirror_policies priority hash_policy max_stream_duration
 		max_grpc_timeout grpc_timeout_offset upgrade_configs metadata_match`,
 	ro + "RouteAction.UpgradeConfig":                   "upgrade_type enabled connect_config",
 	ro + "RouteAction.UpgradeConfig.ConnectConfig":     "",
@@ -203,6 +203,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ro + "RetryPolicy": `retry_on num_retries per_try_timeout per_try_idle_timeout retry_priority retry_host_predicate
 		host_selection_retry_max_attempts retriable_status_codes retry_back_off rate_limited_retry_back_off
 		retriable_headers retriable_request_headers`,
+	ro + "HedgePolicy":                                                     "hedge_on_per_try_timeout",
 	ro + "RetryPolicy.RetryPriority":                                       "name typed_config",
 	ro + "RetryPolicy.RetryHostPredicate":                                  "name typed_config",
 	ro + "RetryPolicy.RetryBackOff":                                        "base_interval max_interval",

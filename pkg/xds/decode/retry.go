@@ -59,6 +59,14 @@ func (j *job) retry(m *routev3.RetryPolicy, p *place) *resource.RetryPolicy {
 	return r
 }
 
+// hedge is nil where a route leaves it to its virtual host.
+func hedge(m *routev3.HedgePolicy) *resource.HedgePolicy {
+	if m == nil {
+		return nil
+	}
+	return &resource.HedgePolicy{OnPerTryTimeout: m.GetHedgeOnPerTryTimeout()}
+}
+
 func (j *job) rateLimited(m *routev3.RetryPolicy_RateLimitedRetryBackOff, p *place) *resource.RateLimitedBackOff {
 	if m == nil {
 		return nil

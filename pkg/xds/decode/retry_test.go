@@ -52,3 +52,23 @@ func TestWrongRetryPoliciesNameTheField(t *testing.T) {
 		})
 	}
 }
+
+func TestHedgePoliciesAreRead(t *testing.T) {
+	const hedge = `hedge_policy: {hedge_on_per_try_timeout: true}`
+	rc := must[resource.RouteConfig](t, decode.Route, "name: r\nvirtual_hosts:\n- name: v\n  domains: [a]\n  "+hedge+"\n  routes:\n"+
+		"  - {match: {prefix: /}, route: {cluster: c}}\n  - {match: {prefix: /}, route: {cluster: c, hedge_policy: {}}}\n")
+	vh := rc.VirtualHosts[0]
+	if !vh.Hedge.OnPerTryTimeout || vh.Routes[0].Action.Hedge != nil {
+		t.Errorf("the virtual host's is %+v, the first route's %+v", vh.Hedge, vh.Routes[0].Action.Hedge)
+	}
+	if h := vh.Routes[1].Action.Hedge; h == nil || h.OnPerTryTimeout {
+		t.Errorf("a route that takes it back has %+v", h)
+	}
+	for _, field := range []string{"initial_requests: 2", "additional_request_chance: {numerator: 50}"} {
+		_, err := from(t, decode.Route, inRoute(`{match: {prefix: /}, route: {cluster: c, hedge_policy: {`+field+`}}}`))
+		name, _, _ := strings.Cut(field, ":")
+		if want := "hedge_policy." + name + ": not supported"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got  %v\nwant %s", err, want)
+		}
+	}
+}

@@ -79,6 +79,9 @@ func (j *job) virtualHost(m *routev3.VirtualHost, scope *routeScope, p *place) *
 		ResponseAttemptCount: m.GetIncludeAttemptCountInResponse(),
 		Metadata:             j.metadata(m.GetMetadata()),
 	}
+	if h := hedge(m.GetHedgePolicy()); h != nil {
+		vh.Hedge = *h
+	}
 	if vh.Mirrors == nil {
 		vh.Mirrors = scope.mirrors
 	}

@@ -29,6 +29,7 @@ func (j *job) routeAction(m *routev3.RouteAction, p *place) *resource.RouteActio
 		Timeout:      j.duration(m.GetTimeout(), defaultRouteTimeout, p.field("timeout")),
 		HighPriority: m.GetPriority() == corev3.RoutingPriority_HIGH,
 		Retry:        j.retry(m.GetRetryPolicy(), p.field("retry_policy")),
+		Hedge:        hedge(m.GetHedgePolicy()),
 		Mirrors:      j.mirrors(m.GetRequestMirrorPolicies(), p),
 		AppendXFH:    m.GetAppendXForwardedHost(),
 

@@ -25,3 +25,8 @@ type HostPredicates struct {
 	// list is avoided.
 	OmitMetadata []map[string]string
 }
+
+// HedgePolicy says when another attempt is made while one goes on.
+type HedgePolicy struct {
+	OnPerTryTimeout bool
+}

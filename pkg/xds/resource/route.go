@@ -28,6 +28,7 @@ type VirtualHost struct {
 	RequireTLS  RequireTLS
 	HeaderEdits HeaderEdits
 	Retry       *RetryPolicy
+	Hedge       HedgePolicy
 	Hash        []HashPolicy
 	Mirrors     []Mirror
 	// AttemptCount headers: include_request_attempt_count and
@@ -167,6 +168,7 @@ type RouteAction struct {
 	MaxDuration    time.Duration
 	GRPCTimeout    GRPCTimeout
 	Retry          *RetryPolicy // nil: the virtual host's
+	Hedge          *HedgePolicy // nil: the virtual host's
 	HighPriority   bool
 	Hash           []HashPolicy
 	Mirrors        []Mirror
