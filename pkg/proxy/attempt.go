@@ -56,6 +56,7 @@ func (w *worker) newAttempt(x *exchange, on *clusterOn, l *breaker.Limits) *atte
 
 // admit asks breaker and limits, and makes the next main attempt.
 func (x *exchange) admit() filter.Verdict {
+	x.chooseMember()
 	on := x.on
 	spec := on.spec
 	now := x.w.loop.Now()

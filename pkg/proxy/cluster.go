@@ -20,6 +20,8 @@ type cluster struct {
 	name string
 	spec atomic.Pointer[clusterSpec]  // nil: not configured (NC)
 	tls  atomic.Pointer[[]*transport] // nil: plaintext; see transports
+	// members are those of an aggregate cluster, in their order; nil: it is none.
+	members atomic.Pointer[[]*cluster]
 	// settings of TLS that it has now or had lately, so that what comes back is the same
 	// pointer; off the loops only.
 	settings []*resource.UpstreamTLS

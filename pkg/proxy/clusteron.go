@@ -31,6 +31,7 @@ type clusterOn struct {
 	// Of clusters without hosts of their own; nil for others.
 	originals *lb.Originals
 	scratch   []byte
+	aggregate *aggregateOn // of aggregate clusters, once used
 }
 
 func newClusterOn(w *worker, c *cluster, spec *clusterSpec) *clusterOn {

@@ -84,6 +84,7 @@ type exchange struct {
 	clientEnded     bool              // the client's direction of an open tunnel has ended
 	upstreamEnded   bool              // the upstream's
 	hasHash         bool
+	sound           bool // see worker.member
 	hash            uint64
 	answered        bool // matchRoute has a reply
 	routeReply      filter.LocalReply

@@ -263,6 +263,9 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 		return
 	}
 	reason := fmt.Sprintf("%.4g%% of the requests, %s", percent, s.res.LB.Policy)
+	if s.res.Type == resource.Aggregate {
+		reason = fmt.Sprintf("%.4g%% of the requests, for the first of its clusters that has room", percent)
+	}
 	view := s.lb.View()
 	if s.circuit != nil {
 		if st := s.circuit.State(x.now); st != breaker.Disabled {
@@ -277,6 +280,12 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	x.step("cluster", name, "%s", reason)
 	if s.res.OriginalDst != nil {
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "where the connection was meant to go"})
+		return
+	}
+	if list := c.members.Load(); list != nil {
+		for _, m := range *list {
+			x.cluster(m.name, m, criteria, percent)
+		}
 		return
 	}
 	if len(subset) == 0 {

@@ -45,6 +45,7 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 	if on == nil {
 		return
 	}
+	on, sound := x.w.member(on, x.w.random.Uint64())
 	var token breaker.Token
 	if on.spec.circuit != nil {
 		ok := false
@@ -60,7 +61,7 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 		on.report(token, breaker.Rejected, x.w.loop.Now())
 		return
 	}
-	h := on.pick(x, nil)
+	h := on.soundHost(on.pick(x, nil), sound)
 	if h == nil {
 		l.ReleaseRequest()
 		on.stats.mirrorDropped++

@@ -135,6 +135,7 @@ func (x *exchange) selectCluster() filter.Verdict {
 	if x.weighted != nil {
 		x.ClusterConfig = x.weighted.res.FilterConfig
 	}
+	x.chooseMember() // filters and offers of tunnels go by one of the members
 	if v := x.offerTunnel(); v != filter.Next {
 		return v
 	}
@@ -210,7 +211,7 @@ func (x *exchange) pickEndpoint() filter.Verdict {
 		return v
 	}
 	if h == nil {
-		h = x.pickHost()
+		h = x.on.soundHost(x.pickHost(), x.sound)
 	}
 	if h == nil {
 		x.on.stats.noneHealthy++

@@ -237,10 +237,11 @@ func (p *Proxy) Apply(s *resource.Snapshot) error {
 	}
 	p.snapshot = s
 	changed, outdated := p.applyClusters(s)
+	aggregates := p.applyAggregates(s)
 	p.publishClusters() // before routes that name clusters by header
 	p.refreshZones(true)
 	p.applyRoutes(s)
-	err := p.applyListeners(s)
+	err := errors.Join(aggregates, p.applyListeners(s))
 	p.rotate(false)
 	p.version.Store(s.Version)
 	for _, w := range p.workers {

@@ -139,13 +139,17 @@ func (t *tunnel) connect() {
 		return
 	}
 	req.Random = w.random.Uint64()
+	key := req.Random
 	if t.proxy.res.HashSourceIP {
 		req.Hash, req.HasHash = hashAddr(t.rec.Remote.Addr()), true
+		key = req.Hash
 	}
+	var sound bool
+	t.on, sound = w.member(t.on, key)
 	if t.on.originals != nil {
 		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
-		t.host = t.on.picker.Pick(t.on.spec.lb.View(), &req)
+		t.host = t.on.soundHost(t.on.picker.Pick(t.on.spec.lb.View(), &req), sound)
 		t.on.countPick(&req)
 	}
 	if t.host == nil {

@@ -174,10 +174,15 @@ func (a *assembler) deadline(t time.Time) {
 func (a *assembler) clusters() map[string]*entry {
 	latest, active := a.store.latest[decode.Cluster], a.active[decode.Cluster]
 	out := make(map[string]*entry, len(latest))
+	var joined []*entry
 	for name, e := range latest {
 		old := active[name]
 		if old != nil && old.res == e.res {
 			out[name] = e
+			continue
+		}
+		if joins(e) {
+			joined = append(joined, e)
 			continue
 		}
 		if a.warm(e) {
@@ -189,6 +194,7 @@ func (a *assembler) clusters() map[string]*entry {
 			out[name] = old
 		}
 	}
+	a.aggregates(joined, out)
 	return out
 }
 
@@ -382,7 +388,7 @@ func (a *assembler) prune(fresh *[decode.KindCount]map[string]*entry) {
 // routes that replace those are on their way.
 func (a *assembler) retain(fresh *[decode.KindCount]map[string]*entry) {
 	named := map[string]bool{}
-	for _, k := range []decode.Kind{decode.Listener, decode.ScopedRoute, decode.Route, decode.VirtualHost} {
+	for _, k := range []decode.Kind{decode.Listener, decode.ScopedRoute, decode.Route, decode.VirtualHost, decode.Cluster} {
 		for _, e := range fresh[k] {
 			for i := range e.res.Refs {
 				if e.res.Refs[i].Kind == decode.Cluster {

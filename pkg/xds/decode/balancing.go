@@ -57,7 +57,7 @@ func (j *job) legacyPolicy(m *clusterv3.Cluster, lb *resource.LoadBalancing, p *
 	case clusterv3.Cluster_MAGLEV:
 		lb.Policy = resource.Maglev
 	case clusterv3.Cluster_CLUSTER_PROVIDED:
-		if m.GetType() != clusterv3.Cluster_ORIGINAL_DST {
+		if m.GetType() != clusterv3.Cluster_ORIGINAL_DST && !isAggregate(m) {
 			j.fail(p.field("lb_policy"), "unsupported %s", m.GetLbPolicy())
 		}
 	default:

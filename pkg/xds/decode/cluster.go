@@ -121,6 +121,8 @@ func (j *job) customCluster(m *clusterv3.Cluster, custom *clusterv3.Cluster_Cust
 	switch custom.GetTypedConfig().GetTypeUrl() {
 	case dnsClusterURL:
 		j.typedDNS(m, custom.GetTypedConfig(), c, p)
+	case aggregateURL:
+		j.aggregate(m, custom.GetTypedConfig(), c, p)
 	default:
 		j.fail(at, "unsupported %q", clip(custom.GetName(), 100))
 	}

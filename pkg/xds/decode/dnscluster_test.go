@@ -132,3 +132,29 @@ func TestNamesOfOnlyAddressesNeedNoLookup(t *testing.T) {
 		t.Errorf("%+v needs %+v", c, r.Refs)
 	}
 }
+
+func aggregateOf(lbPolicy string, members ...string) string {
+	return `"lb_policy": "` + lbPolicy + `", "cluster_type": {"name": "envoy.clusters.aggregate", "typed_config": {
+		"@type": "type.googleapis.com/envoy.extensions.clusters.aggregate.v3.ClusterConfig", "clusters": ["` + strings.Join(members, `", "`) + `"]}}`
+}
+
+func TestAggregatesNeedTheirMembers(t *testing.T) {
+	r, err := dnsCluster(t, aggregateOf("CLUSTER_PROVIDED", "b", "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Value.(*resource.Cluster)
+	if c.Type != resource.Aggregate || !reflect.DeepEqual(c.Members, []string{"b", "a"}) || len(r.Refs) != 2 || r.Refs[0].Kind != Cluster || r.Refs[0].Name != "b" {
+		t.Errorf("%+v needs %+v", c, r.Refs)
+	}
+	for fields, want := range map[string]string{
+		aggregateOf("CLUSTER_PROVIDED", "a", "c"):                          `cluster_type.typed_config.clusters[1]: "c" is the cluster itself`,
+		aggregateOf("CLUSTER_PROVIDED", "a", "a"):                          `cluster_type.typed_config.clusters[1]: "a" is empty or listed twice`,
+		aggregateOf("ROUND_ROBIN", "a"):                                    "lb_policy: must be CLUSTER_PROVIDED where the cluster is an aggregate",
+		aggregateOf("CLUSTER_PROVIDED", "a") + `, "outlier_detection": {}`: "outlier_detection: must not be set where the cluster is an aggregate",
+	} {
+		if _, err := dnsCluster(t, fields); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", fields, err, want)
+		}
+	}
+}

@@ -100,6 +100,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	ext + "upstreams.http.v3.HttpProtocolOptions.ExplicitHttpConfig":      "http_protocol_options http2_protocol_options",
 	ext + "upstreams.http.v3.HttpProtocolOptions.UseDownstreamHttpConfig": "http_protocol_options http2_protocol_options",
 
+	ext + "clusters.aggregate.v3.ClusterConfig": "clusters",
 	ext + "clusters.dns.v3.DnsCluster": `dns_refresh_rate dns_failure_refresh_rate respect_dns_ttl dns_jitter typed_dns_resolver_config
 		dns_lookup_family all_addresses_in_single_endpoint dns_min_refresh_rate`,
 	ext + "clusters.dns.v3.DnsCluster.RefreshRate":               "base_interval max_interval",

@@ -14,6 +14,7 @@ import (
 	filelogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/file/v3"
 	grpclogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/grpc/v3"
 	streamlogv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	dnsclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
@@ -62,7 +63,7 @@ func roots() []proto.Message {
 		&omitcanaryhostsv3.OmitCanaryHostsPredicate{}, &omithostmetadatav3.OmitHostMetadataConfig{},
 		&previoushostsv3.PreviousHostsPredicate{}, &previousprioritiesv3.PreviousPrioritiesConfig{},
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
-		&proxysocketv3.ProxyProtocolUpstreamTransport{}, &dnsclusterv3.DnsCluster{}, &caresv3.CaresDnsResolverConfig{},
+		&proxysocketv3.ProxyProtocolUpstreamTransport{}, &dnsclusterv3.DnsCluster{}, &aggregatev3.ClusterConfig{}, &caresv3.CaresDnsResolverConfig{},
 		&localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
 		&overloadv3.ScaleTimersOverloadActionConfig{}, &fixedheapv3.FixedHeapConfig{}, &connectionsv3.DownstreamConnectionsConfig{}, &injectedv3.InjectedResourceConfig{},
 		&faultv3.HTTPFault{}, &localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},

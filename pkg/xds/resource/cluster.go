@@ -14,6 +14,7 @@ const (
 	Original   // where each connection was meant to go
 	StrictDNS  // all addresses of names
 	LogicalDNS // one address of a name at a time
+	Aggregate  // those of other clusters
 )
 
 // Cluster is a set of endpoints that do the same, and how to talk to them.
@@ -25,7 +26,8 @@ type Cluster struct {
 	EDSName     string       // EDS resource name; the cluster's where the service name is empty
 	OriginalDst *OriginalDst // of type Original; nil otherwise
 	DNS         *DNSLookup   // of types StrictDNS and LogicalDNS; nil otherwise
-	// Endpoints of a static cluster; nil for EDS and DNS, none for Original.
+	Members     []string     // of type Aggregate: other clusters, the most preferred first
+	// Endpoints of a static cluster; nil for EDS and DNS, none for Original and Aggregate.
 	Static *Assignment
 
 	ConnectTimeout       time.Duration // default 5 s
