@@ -20,6 +20,8 @@ type fault struct {
 	toxic bool
 	// mesh: the proxy is a client of the control plane, in place of files.
 	mesh bool
+	// named: the proxy looks the instances' names up.
+	named bool
 	// hops are the proxies in a row; 0: one.
 	hops int
 	// amplifies: what counts is how many calls come to the instances for each request.
@@ -100,6 +102,17 @@ var faults = []fault{
 		name: "chain", what: "every instance behind three proxies in a row answers 500 to everything", hops: 3, amplifies: true,
 		cause: func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 100) },
 		mend:  func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 0) },
+	},
+	{
+		name: "dns", what: "the DNS server that endpoints are found by ends, one instance is killed meanwhile, and both come back", named: true,
+		cause: func(_ context.Context, r *rig, _ *options) error {
+			r.names.Close()
+			r.instances[0].kill()
+			return nil
+		},
+		mend: func(ctx context.Context, r *rig, _ *options) error {
+			return errors.Join(r.startNames(r.names.Addr().String()), r.startInstance(ctx, 0))
+		},
 	},
 	{
 		name: "controlplane", what: "the control plane is killed, one instance ends meanwhile, and both are started again", bar: true, mesh: true,

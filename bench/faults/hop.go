@@ -74,7 +74,11 @@ func (r *rig) startHop(ctx context.Context, h *hop, list []zone) (err error) {
 		return err
 	}
 	config := filepath.Join(h.folder, "bootstrap.json")
-	err = render("bootstrap.json.tmpl", config, map[string]any{"Admin": h.admin, "Listeners": h.listeners(), "Zones": list})
+	data := map[string]any{"Admin": h.admin, "Listeners": h.listeners(), "Zones": list, "Resolver": 0}
+	if r.names != nil {
+		data["Resolver"] = r.names.Addr().Port()
+	}
+	err = render("bootstrap.json.tmpl", config, data)
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/internal/freeport"
 	"github.com/outrigger-mesh/outrigger/internal/launch"
+	"github.com/outrigger-mesh/outrigger/pkg/dns/dnstest"
 )
 
 //go:embed configs
@@ -53,6 +54,8 @@ type rig struct {
 	hops      []*hop // the proxies, the first of which clients call
 	toxic     int    // toxiproxy's port; 0: not started
 	toxiproxy *process
+
+	names *dnstest.Server // by which the proxy finds instances; nil: by their addresses
 
 	plane               *process // the control plane; nil where the proxy has files
 	planeHTTP, planeXDS int
@@ -132,6 +135,11 @@ func newRig(ctx context.Context, dir, kind string, programs *programs, f *fault)
 	if f.toxic {
 		r.toxic = ports[2]
 		if err := r.startToxiproxy(ctx, ports[3]); err != nil {
+			return r, err
+		}
+	}
+	if f.named {
+		if err := r.startNames("127.0.0.1:0"); err != nil {
 			return r, err
 		}
 	}
@@ -257,8 +265,27 @@ func (r *rig) close() {
 			p.kill()
 		}
 	}
+	if r.names != nil {
+		r.names.Close()
+	}
 	r.launcher.Close()
 }
+
+// startNames starts a DNS server of which each instance has a name, for the first time or
+// again.
+func (r *rig) startNames(addr string) error {
+	s, err := dnstest.Start(addr)
+	if err != nil {
+		return fmt.Errorf("DNS server: %w", err)
+	}
+	for _, m := range r.instances {
+		s.Set(instanceName(m.behind)+".", dnstest.Addresses("127.0.0.1"))
+	}
+	r.names = s
+	return nil
+}
+
+func instanceName(port int) string { return fmt.Sprintf("instance-%d.faults.test", port) }
 
 func render(name, file string, data any) error {
 	t, err := template.ParseFS(configs, "configs/"+name)
