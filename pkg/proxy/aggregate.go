@@ -131,6 +131,16 @@ func (x *exchange) chooseMember() {
 	x.on, x.sound = x.w.member(on, key)
 }
 
+// chooseMember chooses the cluster of a connection, where the chain's is an aggregate.
+func (t *tunnel) chooseMember(r *lb.Request) (sound bool) {
+	key := r.Random
+	if r.HasHash {
+		key = r.Hash
+	}
+	t.on, sound = t.w.member(t.on, key)
+	return sound
+}
+
 // soundHost replaces a host that its cluster picked in panic, while the other members of
 // the aggregate have room.
 func (on *clusterOn) soundHost(h *lb.Host, sound bool) *lb.Host {

@@ -139,13 +139,10 @@ func (t *tunnel) connect() {
 		return
 	}
 	req.Random = w.random.Uint64()
-	key := req.Random
 	if t.proxy.res.HashSourceIP {
 		req.Hash, req.HasHash = hashAddr(t.rec.Remote.Addr()), true
-		key = req.Hash
 	}
-	var sound bool
-	t.on, sound = w.member(t.on, key)
+	sound := t.chooseMember(&req)
 	if t.on.originals != nil {
 		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
