@@ -3,6 +3,7 @@
 package proxy
 
 import (
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -79,4 +80,14 @@ func (x *exchange) makeCookie(p *resource.HashPolicy) []byte {
 	}
 	x.setCookie = append(c, "; HttpOnly"...)
 	return id
+}
+
+// hashAddr hashes a source address for consistent balancing.
+func hashAddr(a netip.Addr) uint64 {
+	b := a.As16()
+	h := uint64(14695981039346656037)
+	for _, c := range b {
+		h = (h ^ uint64(c)) * 1099511628211
+	}
+	return h
 }

@@ -489,13 +489,3 @@ func (t *tunnel) end() {
 	t.w.capture, t.rec.Captures = b, b
 	t.w.ring.Push(&t.rec)
 }
-
-// hashAddr hashes a source address for consistent balancing.
-func hashAddr(a netip.Addr) uint64 {
-	b := a.As16()
-	h := uint64(14695981039346656037)
-	for _, c := range b {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h
-}
