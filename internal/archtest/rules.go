@@ -126,7 +126,7 @@ var forbiddens = []forbidden{
 		"protobuf stops at pkg/xds: the data path sees plain immutable resources",
 	},
 	{
-		"google.golang.org/protobuf/...", dataPath, []string{"pkg/filter/grpcstats", "pkg/filter/router", "pkg/filter/statefulsession", "pkg/filter/tap"},
+		"google.golang.org/protobuf/...", dataPath, []string{"pkg/filter/adaptiveconcurrency", "pkg/filter/grpcstats", "pkg/filter/router", "pkg/filter/statefulsession", "pkg/filter/tap"},
 		"protobuf stops at pkg/xds; a filter may parse its own configuration",
 	},
 	{

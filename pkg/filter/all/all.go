@@ -6,6 +6,7 @@ package all
 
 import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/adaptiveconcurrency"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/fault"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcstats"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
@@ -19,6 +20,7 @@ import (
 // Specs are all kinds of filters that a sidecar has.
 func Specs(hub *tap.Hub) []filter.Spec {
 	return []filter.Spec{
+		adaptiveconcurrency.Spec(),
 		filtertap.Spec(hub),
 		grpcstats.Spec(),
 		grpcweb.Spec(),
