@@ -32,6 +32,9 @@ type dataPlane interface {
 	Alive(ctx context.Context) error
 	// ReopenLogs opens the access logs anew, after they were rotated.
 	ReopenLogs()
+	// Objection is why the health check of the service's policy fails the application
+	// beside the sidecar; nil for nothing.
+	Objection() error
 	// TapSource and SpanSource are what the agent uploads; nil for none.
 	TapSource() agent.Source
 	SpanSource() agent.Source

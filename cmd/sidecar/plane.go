@@ -410,6 +410,9 @@ func (d *plane) emptyRings(ctx context.Context) error {
 // ReopenLogs implements dataPlane.
 func (d *plane) ReopenLogs() { d.logs.Reopen() }
 
+// Objection implements dataPlane.
+func (d *plane) Objection() error { return d.proxy.ObjectionTo("inbound|" + d.env.Options.Service) }
+
 // TapSource implements dataPlane.
 func (d *plane) TapSource() agent.Source {
 	if d.spool == nil {

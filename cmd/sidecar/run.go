@@ -145,7 +145,7 @@ func newAgent(ctx context.Context, env environment, dp dataPlane, serving <-chan
 	c := agent.Config{
 		Conn: env.ControlPlane, Node: env.Node.ID, Boot: uuid.NewString(), Service: o.Service,
 		Configured: serving,
-		App:        o.App, Health: agent.HealthCheck{Path: o.HealthPath},
+		App:        o.App, Health: agent.HealthCheck{Path: o.HealthPath}, Objection: dp.Objection,
 		Tap: dp.TapSource(), Spans: dp.SpanSource(), Certificates: env.Certificates,
 		Logger: env.Logger.With("part", "agent"),
 	}

@@ -131,7 +131,7 @@ var forbiddens = []forbidden{
 	},
 	{
 		"google.golang.org/grpc/...", everything,
-		[]string{"pkg/xds/client", "pkg/xds/server", "pkg/xds/xdstest", "pkg/grpcdial", "pkg/agent", "pkg/controlplane/sidecarservice", "pkg/trace/export", "pkg/accesslog/als", "pkg/controlplane/testdata/..."},
+		[]string{"pkg/xds/client", "pkg/xds/server", "pkg/xds/xdstest", "pkg/grpcdial", "pkg/health", "pkg/agent", "pkg/controlplane/sidecarservice", "pkg/trace/export", "pkg/accesslog/als", "pkg/controlplane/testdata/..."},
 		"gRPC is for xDS, the sidecar service and exporters; the data path has its own codecs",
 	},
 	{"net/http", dataPath, nil, "the data path has its own codecs; net/http brings goroutines and allocations"},

@@ -51,6 +51,9 @@ type Config struct {
 	// App is the application's HOST:PORT; empty means not checked, counts as healthy.
 	App    string
 	Health HealthCheck
+	// Objection is what others know against the application beside Health; nil, or an
+	// answer of nil, for nothing. It is asked at the interval of Health and must not block.
+	Objection func() error
 	// Tap and Spans are uploaded; nil for none.
 	Tap, Spans Source
 	// Certificates are kept valid; nil: the sidecar has no identity.
@@ -91,6 +94,7 @@ func New(c Config) (*Agent, error) {
 	backoff := grpcdial.Backoff{Min: c.MinBackoff, Max: c.MaxBackoff}
 	if c.App != "" {
 		a.checker = newChecker(c.App, c.Health, &a.board, c.Logger)
+		a.checker.objection = c.Objection
 	} else {
 		a.board.setApp(true, "not checked")
 	}

@@ -57,6 +57,8 @@ func (h *HealthCheck) validate() error {
 type appHealth struct {
 	healthy bool
 	reason  string // why not
+	// objected: it answers, and others object.
+	objected bool
 }
 
 func (h appHealth) wire() sidecarv1.Health {
@@ -72,8 +74,11 @@ type checker struct {
 	app    string
 	check  HealthCheck
 	client *http.Client
-	board  *board
-	log    *slog.Logger
+	// objection of others; nil: there is none.
+	objection func() error
+
+	board *board
+	log   *slog.Logger
 	// changes holds the latest change that nobody has taken yet.
 	changes chan appHealth
 }
@@ -103,7 +108,7 @@ func newChecker(app string, h HealthCheck, b *board, log *slog.Logger) *checker 
 
 func (c *checker) run(ctx context.Context) {
 	var (
-		verdict         appHealth
+		verdict, told   appHealth
 		decided, seenUp bool
 		streak          int
 	)
@@ -125,9 +130,13 @@ func (c *checker) run(ctx context.Context) {
 		if now.healthy {
 			threshold = c.check.HealthyThreshold
 		}
-		if !decided || streak >= threshold {
+		first := !decided
+		if first || streak >= threshold {
 			decided, verdict, streak = true, now, 0
-			c.announce(verdict)
+		}
+		if joined := c.join(verdict); first || joined.healthy != told.healthy {
+			told = joined
+			c.announce(told)
 		}
 		seenUp = seenUp || now.healthy
 		interval := c.check.Interval
@@ -140,13 +149,25 @@ func (c *checker) run(ctx context.Context) {
 	}
 }
 
+// join is the verdict with what others have found: a health check of the service's
+// TrafficPolicy, which has thresholds of its own.
+func (c *checker) join(h appHealth) appHealth {
+	if !h.healthy || c.objection == nil {
+		return h
+	}
+	if err := c.objection(); err != nil {
+		return appHealth{reason: err.Error(), objected: true}
+	}
+	return h
+}
+
 // announce replaces a change that has not been taken; run is the only sender.
 func (c *checker) announce(h appHealth) {
 	c.board.setApp(h.healthy, h.reason)
 	if h.healthy {
 		c.log.Info("the application at " + c.app + " answers (--app)")
 	} else {
-		c.log.Warn(c.complaint(h.reason))
+		c.log.Warn(c.complaint(h))
 	}
 	select {
 	case <-c.changes:
@@ -157,7 +178,11 @@ func (c *checker) announce(h appHealth) {
 
 // complaint says what is wrong with the application, for who may have given a wrong
 // address. What the reason repeats of the address is left out.
-func (c *checker) complaint(reason string) string {
+func (c *checker) complaint(h appHealth) string {
+	reason := h.reason
+	if h.objected {
+		return "the application at " + c.app + " is not healthy: " + reason
+	}
 	if c.check.Path != "" {
 		reason = strings.TrimPrefix(reason, fmt.Sprintf("Get %q: ", "http://"+c.app+c.check.Path))
 		if strings.HasPrefix(reason, "GET ") {

@@ -21,9 +21,15 @@ func clusters(in input) []recipe {
 			return nil
 		}
 		http2 := in.index.Model.Services[in.group.Service].SpeaksHTTP2()
-		return []recipe{{encode.InboundCluster(in.group.Service), []any{http2}, func() (proto.Message, []encode.Problem, error) {
-			c, err := encode.AppCluster(in.group.Service, in.group.App, http2)
-			return c, nil, err
+		policy := in.index.Policy(in.group.Service)
+		return []recipe{{encode.InboundCluster(in.group.Service), []any{http2, policy}, func() (proto.Message, []encode.Problem, error) {
+			c, err := encode.AppCluster(in.group.Service, in.group.App, http2, policy)
+			if err == nil || policy == nil {
+				return c, nil, err
+			}
+			problem := encode.Problem{Object: policy.Key(), Reason: err.Error()}
+			c, err = encode.AppCluster(in.group.Service, in.group.App, http2, nil)
+			return c, []encode.Problem{problem}, err
 		}}}
 	}
 	return nil

@@ -18,8 +18,10 @@ func endpoints(in input) []recipe {
 	for _, service := range in.index.Services {
 		instances := in.index.Model.Instances[service]
 		http2 := in.index.Model.Services[service].SpeaksHTTP2()
-		out = append(out, recipe{encode.OutboundCluster(service), []any{instances, http2}, func() (proto.Message, []encode.Problem, error) {
-			a, err := encode.Assignment(service, instances, http2)
+		policy := in.index.Policy(service)
+		checked := policy != nil && policy.Spec.HealthCheck != nil
+		out = append(out, recipe{encode.OutboundCluster(service), []any{instances, http2, checked}, func() (proto.Message, []encode.Problem, error) {
+			a, err := encode.Assignment(service, instances, http2, checked)
 			return a, nil, err
 		}})
 	}

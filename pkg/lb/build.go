@@ -48,7 +48,7 @@ func buildLevel(prev *View, hosts []*Host, cfg *resource.Cluster, a *resource.As
 	}
 	states := make([]healthState, len(hosts)) // read once: others flip them meanwhile
 	for i, h := range hosts {
-		states[i] = h.health()
+		states[i] = h.healthIn(&cfg.LB)
 	}
 	learn(hosts, cfg.LB.Policy)
 	v.newWeight = newWeight(hosts, &cfg.LB)
@@ -90,6 +90,8 @@ func listPriorities(ps []Priority, hosts []*Host, states []healthState) []Priori
 			p.Healthy++
 		case stateDegraded:
 			p.Degraded++
+		case stateExcluded:
+			p.excluded++
 		}
 	}
 	return ps

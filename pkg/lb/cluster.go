@@ -16,6 +16,7 @@ type Cluster struct {
 	weighed atomic.Int64          // when reports were made into weights last
 	zones   atomic.Pointer[Zones] // nil: no local cluster
 	seed    uint64                // of random subsetting, the updater's
+	watch   atomic.Pointer[func()]
 }
 
 // NewCluster makes the state with the endpoints that the cluster itself lists
@@ -40,7 +41,7 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 	prev := c.view.Load()
 	hosts := carryLogical(prev, cfg, a)
 	if hosts == nil {
-		hosts = c.someOf(carryHosts(prev, a), int(cfg.LB.SubsetSize))
+		hosts = c.someOf(carryHosts(prev, cfg, a), int(cfg.LB.SubsetSize))
 	}
 	for {
 		if c.view.CompareAndSwap(prev, buildView(prev, hosts, cfg, a, scope{zones: c.zones.Load()})) {
@@ -51,6 +52,19 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 	if prev != nil {
 		retire(prev.hosts, hosts)
 	}
+	if f := c.watch.Load(); f != nil {
+		(*f)()
+	}
+}
+
+// Watch makes every Update call f at its end; nil ends that. f must not update the
+// cluster.
+func (c *Cluster) Watch(f func()) {
+	if f == nil {
+		c.watch.Store(nil)
+		return
+	}
+	c.watch.Store(&f)
 }
 
 // HealthChanged publishes a view with the hosts' present health. Any goroutine
@@ -100,7 +114,7 @@ func (c *Cluster) Removed() {
 
 // carryHosts lists the assignment's hosts by priority and within it in the
 // assignment's order, each once, reusing the previous view's where possible.
-func carryHosts(prev *View, a *resource.Assignment) []*Host {
+func carryHosts(prev *View, cfg *resource.Cluster, a *resource.Assignment) []*Host {
 	n := 0
 	if a != nil {
 		for i := range a.Localities {
@@ -131,6 +145,7 @@ func carryHosts(prev *View, a *resource.Assignment) []*Host {
 				h.configure(e, l)
 			} else {
 				h = newHost(e, l)
+				h.await(cfg.Health)
 			}
 			seen.add(h)
 			hosts = append(hosts, h)

@@ -27,7 +27,7 @@ type Host struct {
 	spec     atomic.Pointer[resource.Endpoint]
 	locality atomic.Pointer[resource.Locality]
 	weight   atomic.Uint32
-	// Atomic bits: ejected, failed, gone, named, calls.
+	// Atomic bits: ejected, failed, gone, named, calls, and those of hostcheck.go.
 	flags atomic.Uint32
 
 	consecutive atomic.Uint64 // see Consecutive
@@ -141,6 +141,7 @@ const (
 	stateHealthy healthState = iota
 	stateDegraded
 	stateUnhealthy
+	stateExcluded // by healthIn only
 )
 
 func (h *Host) health() healthState {
@@ -148,10 +149,10 @@ func (h *Host) health() healthState {
 		return stateUnhealthy
 	}
 	switch s := h.spec.Load().Health; {
+	case s == resource.Degraded, s.Usable() && h.DegradedByCheck():
+		return stateDegraded
 	case s.Usable():
 		return stateHealthy
-	case s == resource.Degraded:
-		return stateDegraded
 	}
 	return stateUnhealthy
 }

@@ -61,7 +61,7 @@ func availabilities(v *View, states []healthState, overprovisioning uint32, byWe
 	healthy, degraded = make([]int, len(v.priorities)), make([]int, len(v.priorities))
 	for i := range v.priorities {
 		p := &v.priorities[i]
-		var sum [stateUnhealthy + 1]uint64
+		var sum [stateExcluded + 1]uint64
 		for j := p.lo; j < p.hi; j++ {
 			w := uint64(1)
 			if byWeight {
@@ -69,7 +69,7 @@ func availabilities(v *View, states []healthState, overprovisioning uint32, byWe
 			}
 			sum[states[j]] += w
 		}
-		total := sum[stateHealthy] + sum[stateDegraded] + sum[stateUnhealthy]
+		total := max(sum[stateHealthy]+sum[stateDegraded]+sum[stateUnhealthy], 1)
 		healthy[i] = int(min(100, uint64(overprovisioning)*sum[stateHealthy]/total))
 		degraded[i] = int(min(100, uint64(overprovisioning)*sum[stateDegraded]/total))
 	}
@@ -83,7 +83,7 @@ func markPanic(ps []Priority, cfg *resource.LoadBalancing) bool {
 	all := len(ps) > 0
 	for i := range ps {
 		p := &ps[i]
-		p.Panic = 100*float64(p.Healthy+p.Degraded) < threshold*float64(p.Total())
+		p.Panic = 100*float64(p.Healthy+p.Degraded) < threshold*float64(p.counted()) || p.counted() == 0
 		all = all && p.Panic
 	}
 	return all

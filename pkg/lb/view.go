@@ -55,9 +55,10 @@ type Priority struct {
 	lo, hi       uint32 // its hosts in View.hosts
 	Healthy      uint32
 	Degraded     uint32
-	HealthyLoad  uint8 // percent of requests to healthy hosts
-	DegradedLoad uint8 // percent of requests to degraded hosts
-	Panic        bool  // health is ignored
+	HealthyLoad  uint8  // percent of requests to healthy hosts
+	DegradedLoad uint8  // percent of requests to degraded hosts
+	Panic        bool   // health is ignored
+	excluded     uint32 // hosts that count as absent, see healthIn
 }
 
 // Total is the number of hosts.

@@ -22,7 +22,7 @@ type TrafficPolicySpec struct {
 	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open or no instance is left."`
 	RateLimit        *RateLimit        `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
 	Fault            *Fault            `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
-	HealthCheck      *Unsupported      `json:"healthCheck,omitempty"`
+	HealthCheck      *HealthCheck      `json:"healthCheck,omitempty" doc:"How instances are asked whether they are well: by their own sidecars, which tell the registry, and by callers where an instance has none."`
 	TLS              *PolicyTLS        `json:"tls,omitempty" doc:"Who may speak with the instances in the clear, in a mesh with identities; nobody when empty, for instances that have one."`
 }
 
@@ -109,6 +109,9 @@ func (p *TrafficPolicy) check(f *faults) {
 	checkServiceName(f, "spec.targetRef.name", p.Spec.TargetRef.Name)
 	if lb := p.Spec.LoadBalancer; lb != nil {
 		lb.check(f, "spec.loadBalancer")
+	}
+	if h := p.Spec.HealthCheck; h != nil {
+		h.check(f, "spec.healthCheck")
 	}
 	if t := p.Spec.TLS; t != nil {
 		t.check(f, "spec.tls")

@@ -61,6 +61,12 @@ func NewClientContext(r *resource.UpstreamTLS, o Options) (*ClientContext, error
 	return c, nil
 }
 
+// Config is what a client outside of a loop secures its connections to a peer with; who
+// uses it sets its own deadlines. It is not to be changed.
+func (c *ClientContext) Config(addr netip.AddrPort, hello Hello) *tls.Config {
+	return c.config(addr, hello)
+}
+
 // config returns the configuration for a peer, with the sessions had with it.
 func (c *ClientContext) config(addr netip.AddrPort, hello Hello) *tls.Config {
 	p := peer{addr: addr, sni: c.sni(hello.Name)}

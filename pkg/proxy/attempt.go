@@ -242,6 +242,7 @@ func (a *attempt) head(h *codec.ResponseHead, last bool) {
 	a.gotHead, a.status, a.headAt = true, h.Status, x.w.loop.Now()
 	a.judge(&h.Header)
 	a.on.learn(a, &h.Header)
+	a.hearHealth(&h.Header)
 	if a.shadow || x.main != a && !x.takesOver(a, h, last) {
 		return
 	}

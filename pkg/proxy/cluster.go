@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/health"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -28,6 +29,7 @@ type cluster struct {
 	// lastUse is the monotonic time of the last merge of a worker's counts: the
 	// maintenance goroutine looks at clusters in use only.
 	lastUse atomic.Int64
+	used    atomic.Bool // it has had a connection
 }
 
 // clusterSpec is a cluster's settings with the state that must be exact over
@@ -39,6 +41,7 @@ type clusterSpec struct {
 	limits   [2]*breaker.Limits // by routing priority: default, high
 	circuit  *breaker.Circuit   // nil: no breaker configured
 	outlier  *breaker.Outlier   // nil: no outlier detection
+	health   *health.Cluster    // nil: no active health checks
 	changes  uint64             // of the members, so far
 	bind     netip.Addr         // source address, invalid for any
 }
@@ -51,7 +54,7 @@ func newSpec(prev *clusterSpec, res *resource.Cluster, a *resource.Assignment, l
 		s.lb = new(lb.Cluster)
 		s.limits = [2]*breaker.Limits{breaker.NewLimits(res.Default), breaker.NewLimits(res.High)}
 	} else {
-		s.lb, s.limits, s.circuit, s.outlier, s.changes = prev.lb, prev.limits, prev.circuit, prev.outlier, prev.changes
+		s.lb, s.limits, s.circuit, s.outlier, s.health, s.changes = prev.lb, prev.limits, prev.circuit, prev.outlier, prev.health, prev.changes
 		if prev.res != res {
 			s.limits[0].Update(res.Default)
 			s.limits[1].Update(res.High)

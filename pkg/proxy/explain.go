@@ -295,7 +295,7 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	}
 	x.out.Routed = true
 	for _, h := range view.Hosts() {
-		reason := endpointReason(h, view.InPanic())
+		reason := endpointReason(s, h, view.InPanic())
 		switch {
 		case outcome != lb.SubsetsOff && !slices.Contains(subset, h):
 			reason += ": not in the subset"
@@ -321,11 +321,16 @@ func subsetReason(o lb.SubsetOutcome) string {
 	return ""
 }
 
-func endpointReason(h *lb.Host, panics bool) string {
+func endpointReason(spec *clusterSpec, h *lb.Host, panics bool) string {
 	s := hostStatus(h)
 	reason := strings.ReplaceAll(strings.TrimPrefix(s.Health.flags(), "/"), "/", ", ")
 	if !h.Healthy() && !panics {
 		reason += ": left out while others are healthy"
+	}
+	if spec.health != nil {
+		if said := spec.health.Explain(h); said != "" {
+			reason += ", " + said
+		}
 	}
 	if h.Weight() > 1 {
 		reason += fmt.Sprintf(", weight %d", h.Weight())

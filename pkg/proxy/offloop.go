@@ -116,6 +116,7 @@ func (p *Proxy) tick(now int64) {
 			continue
 		}
 		s.lb.Tick(now)
+		s.tickHealth(now)
 		if c.lastUse.Load() == 0 || now-c.lastUse.Load() > quietAfter {
 			continue
 		}

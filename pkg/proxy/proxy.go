@@ -18,6 +18,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/health"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
 	"github.com/outrigger-mesh/outrigger/pkg/overload"
@@ -79,6 +80,7 @@ type Proxy struct {
 	log       *slog.Logger
 	hostname  string
 	ejections *breaker.EventLog
+	health    *health.Checks
 	accepting *reactor.Places // nil: no limit
 	dialling  *reactor.Places
 	ends      reactor.Ends // of what the workers have dialled
@@ -172,6 +174,7 @@ func New(o Options) (*Proxy, error) {
 	p.hostname, _ = os.Hostname()
 	p.holding = o.HoldAccepting
 	p.drainIdle.Store(int64(max(o.DrainIdle, 0)))
+	p.health = p.newHealth()
 	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
 	p.clusters.Store(new([]*cluster))
 	for i := range o.Workers {
@@ -202,6 +205,7 @@ func (p *Proxy) Run(ctx context.Context) error {
 	off.Go(func() { p.readRecords(stop) })
 	off.Go(func() { p.maintain(stop) })
 	off.Go(func() { p.watchOverload(stop) })
+	off.Go(func() { p.health.Run(ctx) })
 	<-ctx.Done()
 	for _, w := range p.workers {
 		w.loop.StopOffLoop()
@@ -289,7 +293,10 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
 			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
 		}
-		c.spec.Store(newSpec(prev, res, a, p.ejections, rand.Uint64()))
+		spec := newSpec(prev, res, a, p.ejections, rand.Uint64())
+		p.prepareHealth(c, spec)
+		c.spec.Store(spec)
+		spec.checkHealth()
 		p.counts.cluster(prev, res)
 		changed = append(changed, c) // one that is new may have had connections before
 		if was.changed(c) {
@@ -304,8 +311,11 @@ func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
 		if _, stays := s.Clusters[name]; stays {
 			continue
 		}
-		if c.spec.Load() != nil {
+		if s := c.spec.Load(); s != nil {
 			c.spec.Store(nil)
+			if s.health != nil {
+				s.health.Close()
+			}
 			p.counts.clusterRemoved++
 			gone = append(gone, c)
 		}

@@ -147,12 +147,17 @@ func sameSettings(a, b *resource.UpstreamTLS) bool {
 
 // transport is what connections to an endpoint are made with: asked for each
 // connection, never for a request.
-func (on *clusterOn) transport(h *lb.Host) *transport {
-	list := on.c.transports()
+func (on *clusterOn) transport(h *lb.Host) *transport { return on.c.transportOf(h, nil) }
+
+// transportOf chooses by the host's metadata, or by what is given in its place.
+func (c *cluster) transportOf(h *lb.Host, about map[string]string) *transport {
+	list := c.transports()
 	if len(list) == 0 {
 		return &plainTransport
 	}
-	about := h.Metadata()[resource.MatchNamespace]
+	if about == nil {
+		about = h.Metadata()[resource.MatchNamespace]
+	}
 	for _, t := range list[:len(list)-1] {
 		if t.accepts(about) {
 			return t
@@ -166,6 +171,9 @@ func (on *clusterOn) transport(h *lb.Host) *transport {
 func (on *clusterOn) dial(host *lb.Host, protocol string, h secureHandler) (*reactor.Conn, error) {
 	to := reactor.Addr{AddrPort: host.Dial(), Unix: host.Path()}
 	t := on.transport(host)
+	if !on.c.used.Load() {
+		on.c.used.Store(true)
+	}
 	switch {
 	case t.res == nil && (t != &plainTransport || !securedCluster(on.spec.res)):
 		return on.w.loop.Dial(to, on.spec.dialOptions(), h)

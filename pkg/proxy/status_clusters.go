@@ -65,6 +65,9 @@ type HostStat struct {
 type HealthStatus struct {
 	FailedActive  bool   `json:"failed_active_health_check,omitempty"`
 	FailedOutlier bool   `json:"failed_outlier_check,omitempty"`
+	Degraded      bool   `json:"failed_active_degraded_check,omitempty"`
+	Pending       bool   `json:"pending_active_hc,omitempty"`
+	TimedOut      bool   `json:"active_hc_timeout,omitempty"`
 	EDS           string `json:"eds_health_status"`
 }
 
@@ -117,7 +120,10 @@ func hostStatus(h *lb.Host) HostStatus {
 	s := HostStatus{
 		Weight: h.Weight(), Hostname: h.Hostname(), Priority: l.Priority, Canary: h.Canary(),
 		Locality: LocalityStatus{l.Region, l.Zone, l.SubZone},
-		Health:   HealthStatus{FailedActive: h.Failed(), FailedOutlier: h.Ejected(), EDS: edsHealth(h.EDSHealth())},
+		Health: HealthStatus{
+			FailedActive: h.Failed(), FailedOutlier: h.Ejected(), Degraded: h.DegradedByCheck(), Pending: h.Unchecked(), TimedOut: h.TimedOut(),
+			EDS: edsHealth(h.EDSHealth()),
+		},
 		Stats: []HostStat{
 			{Name: "cx_connect_fail", Value: h.Stats.CxConnectFail.Load()},
 			{Name: "cx_total", Value: h.Stats.CxTotal.Load()},
@@ -152,7 +158,10 @@ func (h *HealthStatus) flags() string {
 		{h.FailedActive, "/failed_active_hc"},
 		{h.FailedOutlier, "/failed_outlier_check"},
 		{h.EDS == "UNHEALTHY" || h.EDS == "TIMEOUT", "/failed_eds_health"},
+		{h.Degraded, "/degraded_active_hc"},
 		{h.EDS == "DEGRADED", "/degraded_eds_health"},
+		{h.Pending, "/pending_active_hc"},
+		{h.TimedOut, "/active_hc_timeout"},
 		{h.EDS == "DRAINING", "/eds_status_draining"},
 	} {
 		if f.on {

@@ -110,9 +110,11 @@ func (s *sampler) cluster(c *clusterTotals) {
 	s.subsets(c.spec, own)
 	s.zones(c.spec)
 	s.outlier(c.spec.outlier)
+	s.healthStats(c.spec)
 	s.limits(c.spec)
 	s.in(own)
 	s.breaker(c.spec, name)
+	s.lateChecks(c.spec)
 	s.add("upstream_cx_idle", "Connections kept for later requests.", gauge, c.idle)
 	s.add("panic", "1 while health is ignored for a priority because too few endpoints are healthy.", gauge, zeroOrOne(inPanic(c.spec)))
 	s.in(nil)
@@ -123,6 +125,7 @@ func (s *sampler) membership(c *clusterTotals) {
 	s.add("membership_total", "Endpoints.", gauge, uint64(v.Len()))
 	s.add("membership_healthy", "Endpoints that are healthy.", gauge, uint64(v.HealthyLen()))
 	s.add("membership_degraded", "Endpoints that are degraded.", gauge, uint64(v.DegradedLen()))
+	s.add("membership_excluded", "Endpoints that count as absent until their first health check.", gauge, uint64(v.ExcludedLen()))
 	s.add("membership_change", "Times that endpoints came or went.", counter, c.spec.changes)
 }
 

@@ -32,7 +32,7 @@ var badObjects = []struct {
 	{"a port that is none", "Service", "apiVersion: outrigger.io/v1\nkind: Service\nmetadata: {name: bad}\nspec:\n  ports:\n  - port: 70000\n", 6, "spec.ports[0].port"},
 	{"a bad regular expression", "HTTPRoute", "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: bad}\nspec:\n  parentRefs: [{kind: Service, name: a}]\n  rules:\n  - matches:\n    - path: {type: RegularExpression, value: '/a(b'}\n    backendRefs: [{name: a}]\n", 8, "spec.rules[0].matches[0].path.value"},
 	{"a number as a duration", "TrafficPolicy", "apiVersion: outrigger.io/v1\nkind: TrafficPolicy\nmetadata: {name: bad}\nspec:\n  targetRef: {kind: Service, name: a}\n  timeouts: {connect: 10}\n", 6, "spec.timeouts.connect"},
-	{"what is not supported yet", "TrafficPolicy", "apiVersion: outrigger.io/v1\nkind: TrafficPolicy\nmetadata: {name: bad}\nspec:\n  targetRef: {kind: Service, name: a}\n  healthCheck: {http: {path: /}}\n", 6, "spec.healthCheck"},
+	{"what is not supported yet", "Telemetry", "apiVersion: outrigger.io/v1\nkind: Telemetry\nmetadata: {name: bad}\nspec:\n  metrics: {}\n", 5, "spec.metrics"},
 }
 
 // bomb would be a billion values if its aliases were followed.

@@ -55,6 +55,7 @@ func (j *job) cluster(m *clusterv3.Cluster, p *place) *resource.Cluster {
 	j.bind(m.GetUpstreamBindConfig(), c, p.field("upstream_bind_config"))
 	j.limits(m.GetCircuitBreakers(), c, p.field("circuit_breakers"))
 	j.balancing(m, c, p)
+	c.Health = j.healthChecks(m, c, p)
 	j.outrigger(m.GetMetadata(), c, p.field("metadata").entry("filter_metadata", ownMetadata))
 	return c
 }

@@ -119,6 +119,7 @@ func (j *job) endpoint(e *endpointv3.LbEndpoint, p *place) resource.Endpoint {
 		Health:      health(e.GetHealthStatus()),
 		OtherLabels: otherLabels(e.GetMetadata().GetFilterMetadata()[resource.LBNamespace].GetFields()),
 		Canary:      e.GetMetadata().GetFilterMetadata()["envoy.lb"].GetFields()["canary"].GetBoolValue(),
+		Check:       j.endpointCheck(ep.GetHealthCheckConfig(), p.field("endpoint").field("health_check_config")),
 	}
 	if own := e.GetMetadata().GetFilterMetadata()[ownMetadata].GetFields()["http2"]; own != nil {
 		out.HTTP2Calls = true

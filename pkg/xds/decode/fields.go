@@ -34,7 +34,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 		http2_protocol_options typed_extension_protocol_options outlier_detection upstream_bind_config ring_hash_lb_config
 		maglev_lb_config least_request_lb_config round_robin_lb_config common_lb_config transport_socket transport_socket_matches metadata
 		upstream_connection_options close_connections_on_host_health_failure load_balancing_policy
-		original_dst_lb_config cleanup_interval dns_refresh_rate dns_failure_refresh_rate dns_jitter respect_dns_ttl dns_lookup_family
+		original_dst_lb_config cleanup_interval health_checks dns_refresh_rate dns_failure_refresh_rate dns_jitter respect_dns_ttl dns_lookup_family
 		dns_resolvers use_tcp_for_dns_lookups dns_resolution_config typed_dns_resolver_config wait_for_warm_on_init lb_subset_config`,
 	cl + "Cluster.RefreshRate": "base_interval max_interval",
 	cl + "Cluster.LbSubsetConfig": `fallback_policy default_subset subset_selectors locality_weight_aware scale_locality_weight panic_mode_any
@@ -114,7 +114,22 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	en + "ClusterLoadAssignment.Policy.DropOverload": "category drop_percentage",
 	en + "LocalityLbEndpoints":                       "locality lb_endpoints load_balancing_weight priority",
 	en + "LbEndpoint":                                "endpoint health_status metadata load_balancing_weight",
-	en + "Endpoint":                                  "address hostname",
+	en + "Endpoint":                                  "address hostname health_check_config",
+	en + "Endpoint.HealthCheckConfig":                "port_value hostname address disable_active_health_check",
+
+	// Health checks
+	co + "HealthCheck": `name timeout interval initial_jitter interval_jitter interval_jitter_percent unhealthy_threshold healthy_threshold
+		reuse_connection http_health_check tcp_health_check grpc_health_check custom_health_check no_traffic_interval no_traffic_healthy_interval
+		unhealthy_interval unhealthy_edge_interval healthy_edge_interval event_log_path event_logger
+		always_log_health_check_failures always_log_health_check_success tls_options transport_socket_match_criteria`,
+	co + "HealthCheck.TlsOptions": "alpn_protocols",
+	co + "HealthCheck.Payload":    "text binary",
+	co + "HealthCheck.HttpHealthCheck": `host path send receive response_buffer_size request_headers_to_add request_headers_to_remove expected_statuses
+		retriable_statuses codec_client_type service_name_matcher method`,
+	co + "HealthCheck.TcpHealthCheck":                                 "send receive proxy_protocol_config",
+	co + "HealthCheck.GrpcHealthCheck":                                "service_name authority initial_metadata",
+	co + "HealthCheck.CustomHealthCheck":                              "name",
+	ext + "health_check.event_sinks.file.v3.HealthCheckEventFileSink": "event_log_path",
 
 	// Core
 	co + "Address":                  "socket_address pipe",
@@ -315,12 +330,11 @@ var wholes = map[protoreflect.FullName]string{
 
 // harmless are fields that change nothing here, each with the reason.
 var harmless = map[protoreflect.FullName]string{
-	cl + "Cluster.ignore_health_on_host_removal":                   "endpoints leave at once: there are no active health checks",
+	cl + "Cluster.ignore_health_on_host_removal":                   "endpoints that discovery no longer names always leave at once",
 	cl + "Cluster.track_timeout_budgets":                           "statistics only",
 	cl + "Cluster.track_cluster_stats":                             "statistics only",
 	cl + "Cluster.CommonLbConfig.update_merge_window":              "updates are merged before they are applied",
 	cl + "CircuitBreakers.Thresholds.max_connection_pools":         "there is one pool per endpoint and loop",
-	en + "Endpoint.health_check_config":                            "there are no active health checks",
 	en + "LocalityLbEndpoints.proximity":                           "nothing goes by it, in Envoy neither",
 	en + "LocalityLbEndpoints.metadata":                            "matched by nothing that is supported",
 	co + "Pipe.mode":                                               "the mode of connected sockets is their server's",

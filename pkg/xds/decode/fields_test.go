@@ -26,6 +26,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	netratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/local_ratelimit/v3"
 	tcpv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	filesinkv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/health_check/event_sinks/file/v3"
 	weightedv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	leastv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	maglevv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/maglev/v3"
@@ -67,6 +68,7 @@ func roots() []proto.Message {
 		&localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
 		&overloadv3.ScaleTimersOverloadActionConfig{}, &fixedheapv3.FixedHeapConfig{}, &connectionsv3.DownstreamConnectionsConfig{}, &injectedv3.InjectedResourceConfig{},
 		&faultv3.HTTPFault{}, &localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
+		&filesinkv3.HealthCheckEventFileSink{},
 		&tlsv3.DownstreamTlsContext{}, &tlsv3.UpstreamTlsContext{}, &tlsv3.SPIFFECertValidatorConfig{},
 	}
 	for i := range types {

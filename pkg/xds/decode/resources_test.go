@@ -341,7 +341,6 @@ func TestBadResourcesAreRefusedByFieldPath(t *testing.T) {
 		{"an offset of nothing", decode.Route, `{name: a, virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c, max_stream_duration: {grpc_timeout_header_offset: 1s}}}]}]}`, `grpc_timeout_header_offset: needs grpc_timeout_header_max`},
 		{"original destination elsewhere", decode.Cluster, `{name: a, type: STATIC, original_dst_lb_config: {}}`, `original_dst_lb_config: needs type ORIGINAL_DST`},
 		{"TLS", decode.Cluster, `{name: a, ` + eds + `, transport_socket: {name: tls}}`, `transport_socket: not supported by this version`},
-		{"health checks", decode.Cluster, `{name: a, ` + eds + `, health_checks: [{timeout: 1s, interval: 1s, unhealthy_threshold: 1, healthy_threshold: 1, tcp_health_check: {}}]}`, `health_checks: not supported by this version`},
 		{"a table that is not prime", decode.Cluster, `{name: a, ` + eds + `, maglev_lb_config: {table_size: 10}}`, `table_size must be prime`},
 		{"an unknown breaker setting", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {circuitBreaker: {treshold: 1}}}}}`, `metadata.filter_metadata["io.outrigger"]: json: unknown field "treshold"`},
 		{"HTTP/2 for what is not known", decode.Cluster, `{name: a, ` + eds + `, metadata: {filter_metadata: {io.outrigger: {http2: always}}}}`, `metadata.filter_metadata["io.outrigger"].http2: want calls, or nothing`},

@@ -45,6 +45,9 @@ func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clus
 	if err := balance(c, spec.LoadBalancer, f); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
+	if f != GRPC { // its clients make none
+		c.HealthChecks = healthChecks(service, spec.HealthCheck)
+	}
 	retryAfter(c, spec.OutlierDetection)
 	if err := sameProtocol(c, errorMatcher(spec.OutlierDetection)); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
@@ -75,8 +78,9 @@ func sameProtocol(c *clusterv3.Cluster, outliers *httpv3.HttpProtocolOptions_Out
 
 // AppCluster is the application behind a sidecar. Unless it is declared to speak HTTP/2,
 // only calls of gRPC come to it by HTTP/2: most applications know HTTP/1.1 alone,
-// whatever their callers use.
-func AppCluster(service, app string, http2 bool) (*clusterv3.Cluster, error) {
+// whatever their callers use. policy is the service's and may be nil: its health check is
+// made of the application too.
+func AppCluster(service, app string, http2 bool, policy *mesh.TrafficPolicy) (*clusterv3.Cluster, error) {
 	name := InboundCluster(service)
 	addr, err := Address(app)
 	if err != nil {
@@ -96,6 +100,9 @@ func AppCluster(service, app string, http2 bool) (*clusterv3.Cluster, error) {
 		// The callers' breakers judge the service; the sidecar beside it must not
 		// cut it off.
 		Metadata: resilience(&mesh.CircuitBreaker{Enabled: &off}, nil),
+	}
+	if policy != nil {
+		c.HealthChecks = appHealthChecks(service, policy.Spec.HealthCheck)
 	}
 	if !http2 {
 		c.Metadata.FilterMetadata[MetadataNamespace].Fields[http2Key] = structpb.NewStringValue(http2Calls)

@@ -20,8 +20,9 @@ import (
 // name, even if an empty one, a weight of at least 1, and priority 0: gRPC
 // ignores localities without weight and refuses those without a name.
 // Instances must be sorted by ID. http2: the service is declared to speak HTTP/2, so
-// that its instances are spoken to by what their callers use; see followsCaller.
-func Assignment(service string, instances []*mesh.Instance, http2 bool) (*endpointv3.ClusterLoadAssignment, error) {
+// that its instances are spoken to by what their callers use; see followsCaller. checked:
+// its policy has a health check.
+func Assignment(service string, instances []*mesh.Instance, http2, checked bool) (*endpointv3.ClusterLoadAssignment, error) {
 	type place struct{ region, zone string }
 	byPlace := map[place]*endpointv3.LocalityLbEndpoints{}
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: OutboundCluster(service)}
@@ -41,7 +42,11 @@ func Assignment(service string, instances []*mesh.Instance, http2 bool) (*endpoi
 			return nil, fmt.Errorf("endpoints of service %q: weights add up to more than %d", service, uint32(math.MaxUint32))
 		}
 		l.LoadBalancingWeight.Value += weight
-		l.LbEndpoints = append(l.LbEndpoints, lbEndpoint(in, weight, http2 || followsCaller(in)))
+		e := lbEndpoint(in, weight, http2 || followsCaller(in))
+		if checked {
+			checkedBySidecar(e, in)
+		}
+		l.LbEndpoints = append(l.LbEndpoints, e)
 	}
 	slices.SortFunc(out.Endpoints, func(a, b *endpointv3.LocalityLbEndpoints) int {
 		return cmp.Or(cmp.Compare(a.Locality.Region, b.Locality.Region), cmp.Compare(a.Locality.Zone, b.Locality.Zone))

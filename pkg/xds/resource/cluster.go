@@ -57,6 +57,7 @@ type Cluster struct {
 	Default  Thresholds
 	High     Thresholds
 	Outlier  *OutlierDetection
+	Health   *HealthCheck // nil: endpoints are not checked
 	Breaker  *CircuitBreaker
 	Fallback *DirectResponse
 	Metadata Metadata
@@ -113,7 +114,7 @@ type LoadBalancing struct {
 	HasPanic         bool
 	FailOnPanic      bool
 	LocalityWeighted bool
-	IgnoreNewHosts   bool // of active health checks; without them a host is new to nobody
+	IgnoreNewHosts   bool // those that no active health check has seen yet count as absent
 
 	// SubsetSize is how many endpoints of each priority this process uses, chosen at
 	// random (random_subsetting); 0: all.
@@ -182,4 +183,5 @@ type Endpoint struct {
 	Metadata   Metadata
 	// OtherLabels are of the namespace envoy.lb what Metadata leaves out.
 	OtherLabels map[string]OtherLabel
+	Check       *EndpointCheck // nil: nothing of its own
 }
