@@ -45,7 +45,7 @@ func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 			{Path: "/ejections", Help: "the last ejections of endpoints, with their reasons", JSON: func() any { return d.proxy.Ejections() }},
 		},
 		Hystrix: hystrixstream.Handler(d.proxy.Breakers), AllowTap: o.AdminTap, Profiling: o.AdminProfiling,
-		Level: d.env.LogLevel, Drain: d.drainByAdmin, Quit: d.env.Quit, ReopenLogs: d.logs.Reopen,
+		Level: d.env.LogLevel, Drain: d.drainByAdmin, HealthCheck: d.proxy.FailHealthChecks, Quit: d.env.Quit, ReopenLogs: d.logs.Reopen,
 		Log: d.env.Logger.With("part", "admin"),
 	})
 	if err != nil {

@@ -123,7 +123,7 @@ func (f *filter) pass(p *Plan, r *record.Record) bool {
 		}
 		return r.Flags&f.flags != 0
 	}
-	return true // FilterNotHealthCheck: answers to health checks leave no record
+	return !r.HealthCheck // FilterNotHealthCheck
 }
 
 // roll is a number below a million: of the request id, so that all proxies of a

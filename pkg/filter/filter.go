@@ -162,6 +162,12 @@ type Worker struct {
 	Service, Node string
 	// Percent resolves a fraction by the runtime, in millionths.
 	Percent func(resource.Percent) uint32
+	// Failing reports whether the admin port has said that health checks of this proxy
+	// are to fail (/healthcheck/fail).
+	Failing func() bool
+	// Members counts the endpoints of a cluster, and those that are healthy or degraded;
+	// not ok: there is no such cluster. On the worker's loop.
+	Members func(cluster string) (total, usable int, ok bool)
 	// Number is the runtime's number of a key, def where it has none.
 	Number func(key string, def float64) float64
 }

@@ -260,6 +260,7 @@ func (p *Proxy) compileFilters(m *manager) error {
 			impl := spec.New(f.Config, filter.Worker{
 				Index: w, Slot: m.slots, Loop: p.workers[w].loop, Name: f.Name, StatPrefix: m.res.StatPrefix,
 				Service: p.options.Service, Node: p.options.Node, Percent: p.runtimePercent, Number: p.runtimeNumber,
+				Failing: p.failing.Load, Members: p.workers[w].members,
 			})
 			h := filterHooks{request: impl}
 			h.response, _ = impl.(filter.ResponseFilter)

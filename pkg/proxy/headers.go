@@ -236,6 +236,10 @@ func (x *exchange) startTrace() {
 	if m.tracing != nil {
 		m.tracing.Start(&x.Request, &x.Record.Trace, x.w.random, x.internal)
 		x.decorate()
+		if x.Record.HealthCheck { // of no interest to anybody
+			x.Record.Trace.Sampled = false
+			x.unsample()
+		}
 	}
 }
 

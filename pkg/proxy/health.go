@@ -131,6 +131,24 @@ func (a *attempt) hearHealth(h *codec.Header) {
 	}
 }
 
+// FailHealthChecks makes health checks of this proxy fail, or pass again; see
+// pkg/filter/healthcheck. Any goroutine may call it.
+func (p *Proxy) FailHealthChecks(on bool) { p.failing.Store(on) }
+
+// members counts a cluster's endpoints for filters.
+func (w *worker) members(name string) (total, usable int, ok bool) {
+	c := (*w.byName.Load())[name]
+	if c == nil {
+		return 0, 0, false
+	}
+	s := c.spec.Load()
+	if s == nil {
+		return 0, 0, false
+	}
+	v := s.lb.View()
+	return v.Len(), v.HealthyLen() + v.DegradedLen(), true
+}
+
 // ObjectionTo says why an endpoint of a cluster fails its health checks, the first that
 // does; nil where none does, or none are made. Any goroutine but a loop may call it.
 func (p *Proxy) ObjectionTo(cluster string) error {

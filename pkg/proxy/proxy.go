@@ -95,6 +95,7 @@ type Proxy struct {
 	drainIdle atomic.Int64 // ns that a connection without a request may stay in a drain
 	runtime   atomic.Pointer[resource.Runtime]
 	clusters  atomic.Pointer[[]*cluster] // for maintenance and admin
+	failing   atomic.Bool                // health checks of this proxy
 	// connections from downstream of all listeners
 	connections atomic.Int64
 	givenUp     givenUp

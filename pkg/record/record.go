@@ -56,6 +56,7 @@ type Record struct {
 	Protocol         codec.Protocol
 	UpstreamProtocol codec.Protocol
 	HasUpstream      bool
+	HealthCheck      bool // a health check of this proxy, by the filter for them
 
 	Details         string // RESPONSE_CODE_DETAILS, static
 	CloseDetails    string // CONNECTION_TERMINATION_DETAILS, static

@@ -10,6 +10,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/filter/fault"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcstats"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/grpcweb"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/healthcheck"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/localratelimit"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/router"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/statefulsession"
@@ -25,6 +26,7 @@ func Specs(hub *tap.Hub) []filter.Spec {
 		grpcstats.Spec(),
 		grpcweb.Spec(),
 		fault.Spec(),
+		healthcheck.Spec(),
 		localratelimit.Spec(),
 		statefulsession.Spec(),
 		statefulsession.RouteSpec(),

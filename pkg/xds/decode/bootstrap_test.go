@@ -20,6 +20,7 @@ const routerURL = "type.googleapis.com/envoy.extensions.filters.http.router.v3.R
 func testFilters() *filter.Registry {
 	return filter.NewRegistry(
 		filter.Spec{Name: "router", TypeURL: routerURL},
+		filter.Spec{Name: "health", TypeURL: healthURL, Build: func(res any) any { return res }},
 		filter.Spec{Name: "fault", TypeURL: faultURL, PerRoute: true, Build: func(res any) any { return res }},
 		filter.Spec{Name: "rate", TypeURL: rateURL, PerRoute: true, Build: func(res any) any { return res }},
 		filter.Spec{Name: "echo", TypeURL: "type.googleapis.com/io.outrigger.test.Echo", PerRoute: true, Parse: func(b []byte) (any, error) {

@@ -130,6 +130,7 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	co + "HealthCheck.GrpcHealthCheck":                                "service_name authority initial_metadata",
 	co + "HealthCheck.CustomHealthCheck":                              "name",
 	ext + "health_check.event_sinks.file.v3.HealthCheckEventFileSink": "event_log_path",
+	ext + "filters.http.health_check.v3.HealthCheck":                  "pass_through_mode cache_time cluster_min_healthy_percentages headers",
 
 	// Core
 	co + "Address":                  "socket_address pipe",

@@ -17,6 +17,7 @@ import (
 	aggregatev3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/aggregate/v3"
 	dnsclusterv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	healthcheckv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	httpinspectorv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/http_inspector/v3"
 	originaldstv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/listener/original_dst/v3"
@@ -66,6 +67,7 @@ func roots() []proto.Message {
 		&proxyfilterv3.ProxyProtocol{}, &tlsinspectorv3.TlsInspector{}, &httpinspectorv3.HttpInspector{}, &originaldstv3.OriginalDst{},
 		&proxysocketv3.ProxyProtocolUpstreamTransport{}, &dnsclusterv3.DnsCluster{}, &aggregatev3.ClusterConfig{}, &caresv3.CaresDnsResolverConfig{},
 		&localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
+		&healthcheckv3.HealthCheck{},
 		&overloadv3.ScaleTimersOverloadActionConfig{}, &fixedheapv3.FixedHeapConfig{}, &connectionsv3.DownstreamConnectionsConfig{}, &injectedv3.InjectedResourceConfig{},
 		&faultv3.HTTPFault{}, &localratelimitv3.LocalRateLimit{}, &netratelimitv3.LocalRateLimit{},
 		&filesinkv3.HealthCheckEventFileSink{},

@@ -4,6 +4,7 @@ package decode
 
 import (
 	faultv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/fault/v3"
+	healthcheckv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/health_check/v3"
 	localratelimitv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/local_ratelimit/v3"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -26,6 +27,12 @@ var filterMessages = map[string]filterMessage{
 		func() proto.Message { return new(localratelimitv3.LocalRateLimit) },
 		func(j *job, m proto.Message, route bool, p *place) any {
 			return j.localRateLimit(m.(*localratelimitv3.LocalRateLimit), route, p)
+		},
+	},
+	healthFilterURL: {
+		func() proto.Message { return new(healthcheckv3.HealthCheck) },
+		func(j *job, m proto.Message, _ bool, p *place) any {
+			return j.healthFilter(m.(*healthcheckv3.HealthCheck), p)
 		},
 	},
 	faultURL: {
