@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -96,6 +97,7 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 	}
 	busy := mesh.StartLoad(t, mesh.LoadConfig{Address: caller.Outbound, Host: "orders", Conns: 75, Rate: 400})
 	slow := mesh.StartLoad(t, mesh.LoadConfig{Address: caller.Outbound, Host: "orders", Path: "/?ms=300", Conns: 25, Rate: 50})
+	streams := startStreams(t, caller.Outbound, "orders")
 	for i := range upgrades {
 		busy.AwaitSent(50)
 		for _, s := range []*mesh.Sidecar{caller, instance.Sidecar} {
@@ -107,6 +109,10 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 		}
 	}
 	busy.AwaitSent(50)
+	sent, lost := streams()
+	if len(lost) > 0 || sent == 0 {
+		t.Errorf("HTTP/2: %d of %d requests failed: %v", len(lost), sent, lost)
+	}
 	one, other := busy.Stop(), slow.Stop()
 	one.Flawless(t, "busy connections")
 	other.Flawless(t, "slow requests")
@@ -121,8 +127,62 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 		t.Errorf("%d of %d connections that idled all through are gone", failed, len(idle))
 	}
 	taken := caller.AwaitStat("outrigger.handover_taken_total", func(n int) bool { return n >= 50 })
-	t.Logf("%d upgrades of 2 sidecars: %d + %d requests, %d failed; %d idle connections, %d lost, %d went over in the last",
-		upgrades, one.Sent, other.Sent, one.Failed+other.Failed, len(idle), failed, taken)
+	t.Logf("%d upgrades of 2 sidecars: %d + %d requests, and %d of HTTP/2, %d failed; %d idle connections, %d lost, %d went over in the last",
+		upgrades, one.Sent, other.Sent, sent, one.Failed+other.Failed+len(lost), len(idle), failed, taken)
+}
+
+// startStreams sends requests over HTTP/2, eight at a time, which cannot be repeated.
+func startStreams(t *testing.T, address, host string) (stop func() (sent int, lost []error)) {
+	t.Helper()
+	client := mesh.NewHTTP2(t, address)
+	end := make(chan struct{})
+	var (
+		mu    sync.Mutex
+		count int
+		all   []error
+		done  sync.WaitGroup
+	)
+	send := func() error {
+		body := struct{ io.Reader }{strings.NewReader("once")} // the client cannot read it again
+		r, err := http.NewRequest(http.MethodPost, "http://"+host+"/?ms=20", body)
+		if err != nil {
+			return err
+		}
+		a, err := client.RoundTrip(r)
+		if err != nil {
+			return err
+		}
+		defer a.Body.Close() //nolint:errcheck // read to its end
+		if _, err := io.Copy(io.Discard, a.Body); err != nil {
+			return err
+		}
+		if a.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d", a.StatusCode)
+		}
+		return nil
+	}
+	for range 8 {
+		done.Go(func() {
+			for {
+				select {
+				case <-end:
+					return
+				default:
+				}
+				err := send()
+				mu.Lock()
+				if count++; err != nil {
+					all = append(all, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	return func() (int, []error) {
+		close(end)
+		done.Wait()
+		return count, all
+	}
 }
 
 // What a successor can do wrong costs nothing: the running process serves on, and the
