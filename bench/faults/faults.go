@@ -99,6 +99,17 @@ var faults = []fault{
 		cause: reloads,
 	},
 	{
+		name: "upgrades", what: "the proxy is replaced in place again and again, 40 connections idle all through", bar: true, idle: 40,
+		cause: func(ctx context.Context, r *rig, o *options) error {
+			for range o.repeats {
+				if err := errors.Join(r.upgrade(ctx), wait(ctx, betweenChanges)); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	},
+	{
 		name: "chain", what: "every instance behind three proxies in a row answers 500 to everything", hops: 3, amplifies: true,
 		cause: func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 100) },
 		mend:  func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 0) },

@@ -4,9 +4,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/outrigger-mesh/outrigger/internal/freeport"
 )
@@ -15,8 +17,11 @@ import (
 type hop struct {
 	*process
 	port, admin int
-	folder      string // of its configuration
-	version     int    // of its listener
+	folder      string   // of its configuration
+	config      string   // its bootstrap
+	version     int      // of its listener
+	former      *process // whose successor it is, until that has ended
+	epoch       int      // processes that were before this one
 }
 
 // zone is what the configuration lists of endpoints.
@@ -28,11 +33,54 @@ type zone struct {
 // proxyKinds are the proxies, ours first.
 func proxyKinds() []string { return []string{"sidecar", "envoy"} }
 
-func (r *rig) command(config string) []string {
+// drainSeconds is what both proxies have to let connections end, parentSeconds when the
+// predecessor of an upgrade has to be gone.
+const drainSeconds, parentSeconds = "2", "4"
+
+// command is the argument vector of a proxy, or of its successor in place.
+func (r *rig) command(h *hop, config string) []string {
 	if r.kind == "envoy" {
-		return []string{r.programs.envoy, "-c", config, "--concurrency", "1", "--use-dynamic-base-id", "--drain-time-s", "2", "-l", "error"}
+		return []string{r.programs.envoy, "-c", config, "--concurrency", "1", "--base-id", strconv.Itoa(h.port), "--restart-epoch", strconv.Itoa(h.epoch),
+			"--drain-time-s", drainSeconds, "--parent-shutdown-time-s", parentSeconds, "-l", "error"}
 	}
-	return []string{r.programs.sidecar, "-c", config, "--concurrency", "1", "--drain-time-s", "2", "-l", "error"}
+	return []string{r.programs.sidecar, "-c", config, "--concurrency", "1", "--data", filepath.Join(h.folder, "data"), "--upgrade",
+		"--drain-time-s", drainSeconds, "--parent-shutdown-time-s", parentSeconds, "-l", "error"}
+}
+
+// upgrade starts a successor of the first proxy and waits until the proxy before it has
+// ended.
+func (r *rig) upgrade(ctx context.Context) error {
+	h := r.hops[0]
+	before := h.process
+	h.epoch++
+	next, err := r.start(filepath.Base(h.folder), r.command(h, h.config)...)
+	if err != nil {
+		return err
+	}
+	h.process, h.former = next, before
+	limit, cancel := context.WithTimeout(ctx, upgradeLimit)
+	defer cancel()
+	for {
+		n, err := r.stat(limit, h, "server.hot_restart_epoch")
+		if err == nil && n == int64(h.epoch) {
+			break
+		}
+		select {
+		case <-next.done:
+			return next.failure(errors.New("the successor has ended"))
+		default:
+		}
+		if err := wait(limit, readyPoll); err != nil {
+			return next.failure(fmt.Errorf("the successor does not serve: %w", err))
+		}
+	}
+	select {
+	case <-before.done:
+		h.former = nil
+		return nil
+	case <-limit.Done():
+		return before.failure(errors.New("has not ended behind its successor"))
+	}
 }
 
 // startChain starts so many proxies, each of which calls the next, and the last one the
@@ -74,6 +122,7 @@ func (r *rig) startHop(ctx context.Context, h *hop, list []zone) (err error) {
 		return err
 	}
 	config := filepath.Join(h.folder, "bootstrap.json")
+	h.config = config
 	data := map[string]any{"Admin": h.admin, "Listeners": h.listeners(), "Zones": list, "Resolver": 0}
 	if r.names != nil {
 		data["Resolver"] = r.names.Addr().Port()
@@ -82,7 +131,7 @@ func (r *rig) startHop(ctx context.Context, h *hop, list []zone) (err error) {
 	if err != nil {
 		return err
 	}
-	if h.process, err = r.start(filepath.Base(h.folder), r.command(config)...); err != nil {
+	if h.process, err = r.start(filepath.Base(h.folder), r.command(h, config)...); err != nil {
 		return err
 	}
 	if err := r.await(ctx, h.process, "http://"+address(h.port)+"/"); err != nil {

@@ -58,7 +58,7 @@ func (r *rig) startMesh(ctx context.Context) error {
 		if err := render("mesh.json.tmpl", config, map[string]any{"Admin": h.admin, "Outbound": address(h.port), "Port": r.planeXDS}); err != nil {
 			return err
 		}
-		argv = r.command(config)
+		argv = r.command(h, config)
 	}
 	if h.process, err = r.start(r.kind, argv...); err != nil {
 		return err

@@ -30,11 +30,12 @@ import (
 var configs embed.FS
 
 const (
-	zones       = 2
-	perZone     = 2
-	readyLimit  = 30 * time.Second
-	readyPoll   = 5 * time.Millisecond
-	updateLimit = 10 * time.Second
+	zones        = 2
+	perZone      = 2
+	readyLimit   = 30 * time.Second
+	readyPoll    = 5 * time.Millisecond
+	updateLimit  = 10 * time.Second
+	upgradeLimit = 30 * time.Second
 )
 
 // programs are what a run starts.
@@ -254,6 +255,9 @@ func (r *rig) awaitHost(ctx context.Context, p *process, url, host string) error
 func (r *rig) close() {
 	for _, h := range r.hops {
 		h.kill()
+		if h.former != nil {
+			h.former.kill()
+		}
 	}
 	for _, m := range r.instances {
 		if m.process != nil {
