@@ -4,7 +4,9 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -109,6 +111,18 @@ type deltaStream struct {
 
 func (f *fixture) delta(id string) *deltaStream {
 	f.t.Helper()
+	d := f.stream()
+	d.send(hello(id))
+	return d
+}
+
+func hello(id string) *discoveryv3.DeltaDiscoveryRequest {
+	return &discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id}, TypeUrl: "type.googleapis.com/unknown"}
+}
+
+// stream opens a stream on which nothing is said yet.
+func (f *fixture) stream() *deltaStream {
+	f.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	st, err := discoveryv3.NewAggregatedDiscoveryServiceClient(f.cc).DeltaAggregatedResources(ctx)
 	if err != nil {
@@ -128,7 +142,6 @@ func (f *fixture) delta(id string) *deltaStream {
 		}
 	}()
 	f.t.Cleanup(func() { cancel(); <-done })
-	d.send(&discoveryv3.DeltaDiscoveryRequest{Node: &corev3.Node{Id: id}, TypeUrl: "type.googleapis.com/unknown"})
 	return d
 }
 
@@ -470,7 +483,9 @@ func TestNewStreamsAreAdmittedAtARate(t *testing.T) {
 	f.publish(server.Update{Type: server.TypeCluster})
 	f.delta("first")
 	eventually(t, "a stream is refused", func() bool {
-		f.delta("crowd")
+		if err := f.stream().st.Send(hello("crowd")); err != nil && !errors.Is(err, io.EOF) { // refused before it has said that
+			t.Fatal(err)
+		}
 		return f.xds.Stats().Refused > 0
 	})
 	eventually(t, "the crowd is in", func() bool { return f.xds.Stats().Streams >= 3 })
