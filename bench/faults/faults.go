@@ -16,6 +16,8 @@ type fault struct {
 	what string
 	// bar says that no request may be lost through the sidecar.
 	bar bool
+	// hopeless: for a while there is nothing that could answer.
+	hopeless bool
 	// toxic: the first instance is behind toxiproxy.
 	toxic bool
 	// mesh: the proxy is a client of the control plane, in place of files.
@@ -81,7 +83,7 @@ var faults = []fault{
 		mend: func(ctx context.Context, r *rig, _ *options) error { return r.startInstances(ctx, perZone) },
 	},
 	{
-		name: "all", what: "all instances are killed, and started again",
+		name: "all", what: "all instances are killed, and started again", hopeless: true,
 		cause: func(_ context.Context, r *rig, _ *options) error {
 			for _, m := range r.instances {
 				m.kill()
@@ -110,7 +112,7 @@ var faults = []fault{
 		},
 	},
 	{
-		name: "chain", what: "every instance behind three proxies in a row answers 500 to everything", hops: 3, amplifies: true,
+		name: "chain", what: "every instance behind three proxies in a row answers 500 to everything", hops: 3, amplifies: true, hopeless: true,
 		cause: func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 100) },
 		mend:  func(ctx context.Context, r *rig, _ *options) error { return r.tellAll(ctx, 0) },
 	},

@@ -43,6 +43,18 @@ func TestCountTellsWhenRequestsWereLost(t *testing.T) {
 	}
 }
 
+func TestTheSumLeavesOutWhatNobodyCouldAnswer(t *testing.T) {
+	r := &report{Rows: []result{
+		{Proxy: "sidecar", Sent: 10, Failed: 1, Idle: 4, IdleLost: 2}, {Proxy: "sidecar", Sent: 5}, {Proxy: "sidecar", Sent: 9, Failed: 9, Hopeless: true}, {Proxy: "envoy", Sent: 7, Failed: 7},
+	}}
+	if got, want := r.sum("sidecar"), "sidecar: 1 of 15 requests lost under 2 faults, 2 of 4 idle connections"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := (&report{}).sum("envoy"); got != "" {
+		t.Errorf("of nothing: %q", got)
+	}
+}
+
 func TestOnlyTheSidecarsBarDecides(t *testing.T) {
 	rows := []result{
 		{Fault: "a", Proxy: "envoy", Bar: true, Failed: 1},

@@ -21,6 +21,8 @@ type result struct {
 	What  string `json:"what"`
 	Proxy string `json:"proxy"`
 	Bar   bool   `json:"noneMayBeLost,omitempty"`
+	// Hopeless: for a while there is nothing that could answer.
+	Hopeless bool `json:"hopeless,omitempty"`
 
 	Sent     int   `json:"sent"`     // by connections that send all the time
 	Failed   int   `json:"failed"`   // of them
@@ -159,7 +161,31 @@ func (r *report) markdown() string {
 		fmt.Fprintf(&b, "| %s | %s | %d | %d | %s | %d | %s | %s | %s | %s |\n", row.What, row.Proxy, row.Sent, row.Failed, idle,
 			row.Retries, calls, row.recovery(), short(row.P50), short(row.P99))
 	}
+	b.WriteString("\n")
+	for _, kind := range proxyKinds() {
+		if line := r.sum(kind); line != "" {
+			b.WriteString(line + "\n")
+		}
+	}
 	return b.String()
+}
+
+// sum is what a proxy has lost under the faults that need not lose anything; "": it had
+// none. Those where nothing is left that could answer are not among them.
+func (r *report) sum(kind string) string {
+	n, sent, lost, idle, idleLost := 0, 0, 0, 0, 0
+	for _, row := range r.Rows {
+		if row.Proxy != kind || row.Hopeless {
+			continue
+		}
+		n++
+		sent, lost = sent+row.Sent, lost+row.Failed
+		idle, idleLost = idle+row.Idle, idleLost+row.IdleLost
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s: %d of %d requests lost under %d faults, %d of %d idle connections", kind, lost, sent, n, idleLost, idle)
 }
 
 // write prints the table and keeps it in the folder, with the figures beside it.

@@ -115,7 +115,7 @@ func meet(ctx context.Context, f *fault, kind string, o *options, p *programs, d
 		return row, err
 	}
 	row = count(samples, caused, mended)
-	row.Fault, row.What, row.Proxy, row.Bar = f.name, f.what, kind, f.bar
+	row.Fault, row.What, row.Proxy, row.Bar, row.Hopeless = f.name, f.what, kind, f.bar, f.hopeless
 	if f.amplifies {
 		row.amplifies(samples, caused, mended, calls[1]-calls[0])
 	}
