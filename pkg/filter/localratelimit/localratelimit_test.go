@@ -149,8 +149,7 @@ func TestWhatIsNotEnabledIsFreeAndWhatIsNotEnforcedPasses(t *testing.T) {
 	l.NotEnforcedAdd = []resource.HeaderOption{{Name: "x-limited", Value: text("yes")}}
 	r := newRig(t, l)
 	passed := r.passed(10_000, "/")
-	var c counters
-	c = *r.f.limits.counters.On(0)
+	c := *r.f.limits.counters.On(0)
 	if c.ok != 1 || c.enabled != c.ok+c.limited || passed != 10_000-int(c.enforced) {
 		t.Errorf("%d passed, %+v", passed, c)
 	}
