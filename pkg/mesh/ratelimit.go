@@ -17,7 +17,7 @@ type RateLimit struct {
 // the header is not limited.
 type RateLimitBy struct {
 	Header   string `json:"header,omitempty" rule:"maxlen=256" doc:"A request header."`
-	SourceIP bool   `json:"sourceIP,omitempty" doc:"The caller's address."`
+	SourceIP bool   `json:"sourceIP,omitempty" doc:"The address that the caller's connection comes from, whatever X-Forwarded-For says."`
 }
 
 // maxRateSpan is how long a bucket may take to fill.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,6 +143,35 @@ func TestLimitsByRouteAndByConnection(t *testing.T) {
 	}
 	if resp, _ := r.get("/"); resp.StatusCode != 200 {
 		t.Errorf("the route took the chain's token: %d", resp.StatusCode)
+	}
+}
+
+// What a mesh's limit by sourceIP comes to: naming other addresses is no way around it.
+func TestALimitByTheConnectionsAddressIgnoresXForwardedFor(t *testing.T) {
+	value, err := substitution.Parse("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := rateLimit(1000)
+	l.HasRateLimits = true
+	l.RateLimits = []resource.RateLimit{{Hits: 1, Actions: []resource.RateAction{{Kind: resource.RateGenericKey, Key: "k", Value: value, Expect: true}}}}
+	l.Descriptors = []resource.RateDescriptor{{Entries: []resource.RateEntry{{Key: "k"}}, Bucket: *rateLimit(2).Bucket}}
+	r := rateRig(t, l, nil)
+	client := r.client()
+	for i, want := range []int{200, 200, 429} {
+		q, err := http.NewRequest("GET", "http://"+r.addr+"/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("X-Forwarded-For", "10.0.0."+strconv.Itoa(i))
+		resp, err := client.Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != want {
+			t.Errorf("request %d: %d, want %d", i, resp.StatusCode, want)
+		}
 	}
 }
 

@@ -52,9 +52,12 @@ func rateLimit(r *mesh.RateLimit) (*hcmv3.HttpFilter, error) {
 		l.TokenBucket = bucket
 		return httpFilter(rateLimitFilter, l)
 	}
-	key, action := "remote_address", &routev3.RateLimit_Action{
-		ActionSpecifier: &routev3.RateLimit_Action_RemoteAddress_{RemoteAddress: &routev3.RateLimit_Action_RemoteAddress{}},
-	}
+	// The address of the connection: remote_address would be what X-Forwarded-For says,
+	// which whoever calls may change with each request.
+	key := "source_ip"
+	action := &routev3.RateLimit_Action{ActionSpecifier: &routev3.RateLimit_Action_GenericKey_{
+		GenericKey: &routev3.RateLimit_Action_GenericKey{DescriptorKey: key, DescriptorValue: "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"},
+	}}
 	if r.By.Header != "" {
 		key = "header"
 		action.ActionSpecifier = &routev3.RateLimit_Action_RequestHeaders_{
