@@ -5,6 +5,7 @@ package ratelimit
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -139,6 +140,25 @@ func TestATableIsBounded(t *testing.T) {
 		if n := tb.Keys(); n > limit+ways || n < limit/2 {
 			t.Errorf("%d keys where %d are allowed", n, limit)
 		}
+	}
+}
+
+// A client chooses the keys: it must not choose how much memory they take.
+func TestALongKeyTakesNoMoreMemoryThanAShortOne(t *testing.T) {
+	const keys = 64
+	key := make([]byte, 60<<10)
+	tb := NewTable(Config{1, 1, time.Hour}, keys)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for i := range keys {
+		key[0] = byte(i)
+		if !tb.Bucket(key, 1).Take(1, 1) || tb.Bucket(key, 1).Take(1, 1) {
+			t.Fatalf("key %d has another bucket than one of its own", i)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got := after.TotalAlloc - before.TotalAlloc; got > keys*uint64(len(key))/10 {
+		t.Errorf("%d keys took %d bytes", keys, got)
 	}
 }
 

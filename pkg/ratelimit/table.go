@@ -15,10 +15,13 @@ const ways = 32
 // than 64 keys are divided by the keys' hash into sets, and the bound holds for
 // each. Loops share a table without a lock: a set is replaced as a whole when a key
 // comes, which is all that allocates.
+//
+// Of a key only a hash of 128 bits is kept, so that long keys take no more memory than
+// short ones. Its seeds are the table's own, so that nobody can foresee which keys share a bucket.
 type Table struct {
 	// set once
 	config Config
-	seed   maphash.Seed
+	seeds  [2]maphash.Seed
 	sets   []tableSet
 	limit  int // of keys in a set
 }
@@ -27,17 +30,16 @@ type tableSet struct {
 	entries atomic.Pointer[[]*entry]
 }
 
-// entry is a key with its bucket. The key does not change.
+// entry is a key with its bucket.
 type entry struct {
-	hash   uint64
-	key    string
+	key    [2]uint64    // its hash; it does not change
 	used   atomic.Int64 // when last, monotonic nanoseconds
 	bucket Bucket
 }
 
 // NewTable makes a table for at most keys keys, rounded up to whole sets; keys is at least 1.
 func NewTable(c Config, keys int) *Table {
-	t := &Table{config: c, seed: maphash.MakeSeed(), limit: keys, sets: make([]tableSet, 1)}
+	t := &Table{config: c, seeds: [2]maphash.Seed{maphash.MakeSeed(), maphash.MakeSeed()}, limit: keys, sets: make([]tableSet, 1)}
 	if keys > 2*ways {
 		t.limit, t.sets = ways, make([]tableSet, (keys+ways-1)/ways)
 	}
@@ -47,8 +49,8 @@ func NewTable(c Config, keys int) *Table {
 // Bucket returns the bucket of a key, which is not kept. Of a key that was not used
 // for long it may be a new one, and full.
 func (t *Table) Bucket(key []byte, now int64) *Bucket {
-	h := maphash.Bytes(t.seed, key)
-	s := &t.sets[h%uint64(len(t.sets))]
+	h := [2]uint64{maphash.Bytes(t.seeds[0], key), maphash.Bytes(t.seeds[1], key)}
+	s := &t.sets[h[0]%uint64(len(t.sets))]
 	var made *entry
 	for {
 		old := s.entries.Load()
@@ -57,7 +59,7 @@ func (t *Table) Bucket(key []byte, now int64) *Bucket {
 			list = *old
 		}
 		for _, e := range list {
-			if e.hash == h && e.key == string(key) {
+			if e.key == h {
 				if e.used.Load() != now {
 					e.used.Store(now)
 				}
@@ -65,7 +67,7 @@ func (t *Table) Bucket(key []byte, now int64) *Bucket {
 			}
 		}
 		if made == nil {
-			made = &entry{hash: h, key: string(key)}
+			made = &entry{key: h}
 			made.used.Store(now)
 			made.bucket.init(t.config)
 		}

@@ -28,36 +28,36 @@ func appendText[T string | []byte](dst []byte, s T) []byte {
 // describe makes the descriptors of a request and finds what they are charged to.
 func (f *rateFilter) describe(l *limits, b *buckets, x *filter.Exchange) {
 	if l.HasRateLimits {
-		f.describeBy(l.RateLimits, 0, b, x)
+		f.describeBy(l, l.RateLimits, 0, b, x)
 		return
 	}
 	if x.Route == nil {
 		return
 	}
 	own := x.Route.RateLimits
-	f.describeBy(own, l.Stage, b, x)
+	f.describeBy(l, own, l.Stage, b, x)
 	if x.Route.IncludeHostRateLimits || l.VHRateLimits == resource.VHInclude || l.VHRateLimits == resource.VHOverride && len(own) == 0 {
-		f.describeBy(x.Route.HostRateLimits, l.Stage, b, x)
+		f.describeBy(l, x.Route.HostRateLimits, l.Stage, b, x)
 	}
 }
 
-func (f *rateFilter) describeBy(list []resource.RateLimit, stage uint32, b *buckets, x *filter.Exchange) {
+func (f *rateFilter) describeBy(l *limits, list []resource.RateLimit, stage uint32, b *buckets, x *filter.Exchange) {
 	for i := range list {
 		if r := &list[i]; r.Stage == stage && f.make(r, x) {
-			f.find(b, r.Hits, x.Now)
+			f.find(l, b, r.Hits, x.Now)
 		}
 	}
 }
 
 // find looks up the descriptor that was made.
-func (f *rateFilter) find(b *buckets, hits uint32, now int64) {
-	if r := b.exact[string(f.key)]; r != nil {
-		f.charged = append(f.charged, charge{r.bucket, hits, r.shadow})
+func (f *rateFilter) find(l *limits, b *buckets, hits uint32, now int64) {
+	if r := l.exact[string(f.key)]; r != nil {
+		f.charged = append(f.charged, charge{b.bucket(r, f.key, now), hits, r.shadow})
 		return
 	}
-	for _, r := range b.open {
+	for _, r := range l.open {
 		if f.fits(r.entries) {
-			f.charged = append(f.charged, charge{r.table.Bucket(f.key, now), hits, r.shadow})
+			f.charged = append(f.charged, charge{b.bucket(r, f.key, now), hits, r.shadow})
 			return
 		}
 	}

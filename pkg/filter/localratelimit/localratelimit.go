@@ -33,7 +33,7 @@ func Spec() filter.Spec {
 		PerRoute: true,
 		Build: func(res any) any {
 			l := res.(*resource.LocalRateLimit)
-			return &limits{LocalRateLimit: l, counters: all.Set(l.StatPrefix), shared: newBuckets(l)}
+			return newLimits(l, all.Set(l.StatPrefix))
 		},
 		New: func(config any, w filter.Worker) filter.Filter {
 			return &rateFilter{w: w, limits: config.(*limits)}
@@ -48,49 +48,89 @@ const (
 	saltEnforced = 0x2_0000
 )
 
+// connectionKeys is how many values of a descriptor left open a connection knows at a
+// time, where each has buckets of its own: there may be many connections.
+const connectionKeys = 64
+
 // limits are settings with their buckets. All workers share them.
 type limits struct {
 	*resource.LocalRateLimit
 	counters *filter.CounterSet[counters]
+	exact    map[string]*rule // by descriptor, as descriptor.go writes it
+	open     []*rule          // with values left open, in order
 	shared   *buckets
+}
+
+// rule is a descriptor.
+type rule struct {
+	entries []resource.RateEntry
+	shadow  bool
+	config  ratelimit.Config
+	keys    int // 0: one bucket, else one for each of so many values
 }
 
 // buckets are those of all connections, or of one.
 type buckets struct {
 	standard *ratelimit.Bucket // nil: none
-	exact    map[string]*rule  // by descriptor, as descriptor.go writes it
-	open     []*rule           // with values left open, in order
+	of       map[*rule]held    // those that all share have all of them, a connection those it has used
 }
 
-// rule is a descriptor with its bucket, or with one for each value.
-type rule struct {
-	entries []resource.RateEntry
-	shadow  bool
-	bucket  *ratelimit.Bucket
-	table   *ratelimit.Table
+// held is what a rule charges: one of both.
+type held struct {
+	bucket *ratelimit.Bucket
+	table  *ratelimit.Table
+}
+
+func newLimits(l *resource.LocalRateLimit, c *filter.CounterSet[counters]) *limits {
+	out := &limits{LocalRateLimit: l, counters: c, exact: map[string]*rule{}, shared: newBuckets(l)}
+	for i := range l.Descriptors {
+		d := &l.Descriptors[i]
+		r := &rule{entries: d.Entries, shadow: d.Shadow, config: ratelimit.Config(d.Bucket)}
+		if r.isOpen() {
+			r.keys = l.MaxDynamic
+			if l.PerConnection {
+				r.keys = min(r.keys, connectionKeys)
+			}
+			out.open = append(out.open, r)
+		} else {
+			var key []byte
+			for _, e := range d.Entries {
+				key = appendText(appendText(key, e.Key), e.Value)
+			}
+			out.exact[string(key)] = r
+		}
+		out.shared.of[r] = r.hold()
+	}
+	return out
 }
 
 func newBuckets(l *resource.LocalRateLimit) *buckets {
-	b := &buckets{exact: map[string]*rule{}}
+	b := &buckets{of: map[*rule]held{}}
 	if l.Bucket != nil {
 		b.standard = ratelimit.NewBucket(ratelimit.Config(*l.Bucket))
 	}
-	for i := range l.Descriptors {
-		d := &l.Descriptors[i]
-		r := &rule{entries: d.Entries, shadow: d.Shadow}
-		if r.isOpen() {
-			r.table = ratelimit.NewTable(ratelimit.Config(d.Bucket), l.MaxDynamic)
-			b.open = append(b.open, r)
-			continue
-		}
-		r.bucket = ratelimit.NewBucket(ratelimit.Config(d.Bucket))
-		var key []byte
-		for _, e := range d.Entries {
-			key = appendText(appendText(key, e.Key), e.Value)
-		}
-		b.exact[string(key)] = r
-	}
 	return b
+}
+
+// bucket returns what a descriptor that fits the rule is charged to. A connection makes
+// its own when it first needs it.
+func (b *buckets) bucket(r *rule, key []byte, now int64) *ratelimit.Bucket {
+	h, ok := b.of[r]
+	if !ok {
+		h = r.hold()
+		b.of[r] = h
+	}
+	if h.table != nil {
+		return h.table.Bucket(key, now)
+	}
+	return h.bucket
+}
+
+func (r *rule) hold() held {
+	if r.keys > 0 {
+		return held{table: ratelimit.NewTable(r.config, r.keys)}
+	}
+	return held{bucket: ratelimit.NewBucket(r.config)}
 }
 
 func (r *rule) isOpen() bool {

@@ -280,7 +280,7 @@ func TestEachValueLeftOpenHasItsBucketAndThereAreNotTooMany(t *testing.T) {
 		r.x.Now++
 		r.request("/", fmt.Sprint("x-u: new", i))
 	}
-	if n := r.f.limits.shared.open[0].table.Keys(); n != 3 {
+	if n := r.f.limits.keys(r.f.limits.shared); n != 3 {
 		t.Errorf("%d values are kept", n)
 	}
 }
@@ -346,6 +346,34 @@ func TestEachConnectionHasItsBuckets(t *testing.T) {
 	r.x.Connection = first
 	if n := r.passed(5, "/"); n != 0 {
 		t.Errorf("%d passed on the first connection again", n)
+	}
+}
+
+// keys is how many values of the first rule left open have buckets.
+func (l *limits) keys(b *buckets) int { return b.of[l.open[0]].table.Keys() }
+
+// There may be many connections, and few of them use every descriptor.
+func TestAConnectionHoldsNoMoreBucketsThanItUses(t *testing.T) {
+	l := byUser(1)
+	l.PerConnection, l.MaxDynamic = true, 10_000
+	for i := range 1000 {
+		l.Descriptors = append(l.Descriptors, resource.RateDescriptor{Entries: []resource.RateEntry{{Key: "u", Value: fmt.Sprint("known", i)}}, Bucket: *bucket(1)})
+	}
+	r := newRig(t, l)
+	r.request("/")
+	b := r.f.limits.in(r.x)
+	if len(b.of) != 0 {
+		t.Errorf("a request without a descriptor made %d", len(b.of))
+	}
+	if n := r.passed(3, "/", "x-u: known7"); n != 1 || len(b.of) != 1 {
+		t.Errorf("%d passed of a bucket of 1, and %d are held", n, len(b.of))
+	}
+	for i := range 10 * connectionKeys {
+		r.x.Now++
+		r.request("/", fmt.Sprint("x-u: new", i))
+	}
+	if n := r.f.limits.keys(b); n != connectionKeys || len(b.of) != 2 {
+		t.Errorf("%d values and %d descriptors are held", n, len(b.of))
 	}
 }
 
