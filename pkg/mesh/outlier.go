@@ -21,7 +21,7 @@ type OutlierDetection struct {
 	EjectionJitter     *Duration `json:"ejectionJitter,omitempty" rule:"maxdur=1h" doc:"Up to so much is added to an ejection by chance; none when empty."`
 	MaxEjectionPercent *uint32   `json:"maxEjectionPercent,omitempty" rule:"max=100" doc:"Most of the instances that may be out; 10 when empty, one always may."`
 	HealthCheckReturns *bool     `json:"healthCheckReturns,omitempty" doc:"A health check that succeeds ends an ejection; true when empty."`
-	RetryAfter         *bool     `json:"retryAfter,omitempty" doc:"An ejection lasts as long as the instance has asked for by Retry-After or grpc-retry-pushback-ms, if that is longer, up to 300s; true when empty."`
+	RetryAfter         *bool     `json:"retryAfter,omitempty" doc:"An ejection lasts as long as the instance has asked for, in an answer that counts as its failure, by Retry-After or grpc-retry-pushback-ms, if that is longer, up to 300s; true when empty."`
 }
 
 // SuccessRate compares the instances with each other, at the end of each interval.

@@ -141,7 +141,7 @@ func (on *clusterOn) outcome(a *attempt, r breaker.Result, now int64) {
 	}
 	on.changed()
 	t := on.tally(a.host)
-	if a.retryAt != 0 {
+	if a.retryAt != 0 && spec.res.Outlier.IsError(a.judged()) { // a 429 may be one caller's own doing
 		on.tallyOf(a.host).RetryAt(a.retryAt)
 	}
 	if r == breaker.Response {

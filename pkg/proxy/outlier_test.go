@@ -77,6 +77,33 @@ func TestAnEjectionLastsAsLongAsTheEndpointAsksFor(t *testing.T) {
 	}
 }
 
+// A caller that draws a 429 of its own must not have others miss the endpoint.
+func TestWhatIsNoFailureOfTheEndpointLengthensNoEjection(t *testing.T) {
+	b := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/greedy" {
+			answering(429, "300")(w, q)
+			return
+		}
+		w.WriteHeader(503)
+	})
+	r := newRig(t, func(s *resource.Snapshot) {
+		withCluster(s, "c", b).Outlier = &resource.OutlierDetection{
+			Consecutive5xx: 3, Enforcing5xx: 100, Interval: time.Second, BaseEjection: time.Second, MaxEjection: time.Second,
+			MaxEjectionPercent: 100, RetryAfter: true,
+		}
+	})
+	if resp, _ := r.get("/greedy"); resp.StatusCode != 429 {
+		t.Fatalf("got %d", resp.StatusCode)
+	}
+	eventually(t, "it is ejected", func() bool {
+		r.get("/")
+		return len(r.p.Ejections()) > 0
+	})
+	if e := r.p.Ejections()[0]; e.For > 2*time.Second {
+		t.Errorf("ejected for %s", e.For)
+	}
+}
+
 func TestRetryAfterIsSecondsOrADate(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for v, want := range map[string]time.Duration{
