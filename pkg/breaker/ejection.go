@@ -35,7 +35,8 @@ type detector struct {
 }
 
 // MaxRetryAfter bounds what an endpoint's Retry-After or grpc-retry-pushback-ms can
-// do: nobody is left out for longer because of it.
+// do: nobody is left out for longer because of it. A circuit heeds even less, see
+// MaxAskedSleeps.
 const MaxRetryAfter = 300 * time.Second
 
 // ejectionRecord is what is remembered of a host while it is in the cluster.

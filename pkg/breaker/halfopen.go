@@ -184,13 +184,22 @@ func (s *shared) testing(cfg *resource.CircuitBreaker) bool {
 	return permitted(cfg) > 1 && n > 0 && n != exhausted
 }
 
+// MaxAskedSleeps is how many sleep windows in a row endpoints may ask for: those who
+// ask speak for themselves, and the circuit shuts out the others as well.
+const MaxAskedSleeps = 3
+
 // askedSleep is when a sleep window would have to begin to end when endpoints want
 // to be asked again.
 func (c *Circuit) askedSleep(s *shared, cfg *resource.CircuitBreaker, now int64) int64 {
 	if !cfg.RetryAfter {
 		return now
 	}
-	return min(s.retryAt.Load(), now+int64(MaxRetryAfter)) - c.sleep.Load()
+	sleep := c.sleep.Load()
+	most := int64(MaxRetryAfter)
+	if sleep < most/MaxAskedSleeps {
+		most = sleep * MaxAskedSleeps
+	}
+	return min(s.retryAt.Load(), now+most) - sleep
 }
 
 // RetryIn is how long a refused request had better wait: until the next test of an
