@@ -37,7 +37,7 @@ func (p *Proxy) applyAggregates(s *resource.Snapshot) error {
 			continue
 		}
 		var list []*cluster
-		if err := p.flatten(s, res, nil, &list); err != nil {
+		if err := p.flatten(s, res, nil, make(map[string]bool), &list); err != nil {
 			errs = append(errs, fmt.Errorf("cluster %q: aggregate: %w", name, err))
 			list = nil
 		}
@@ -48,8 +48,13 @@ func (p *Proxy) applyAggregates(s *resource.Snapshot) error {
 	return errors.Join(errs...)
 }
 
-// flatten adds the members of an aggregate cluster, each once, at its first place.
-func (p *Proxy) flatten(s *resource.Snapshot, res *resource.Cluster, above []string, list *[]*cluster) error {
+// flatten adds the members of an aggregate cluster, each once, at its first place. seen
+// are the aggregates whose members are all in the list: the ways that lead to one may
+// be more than can ever be walked.
+func (p *Proxy) flatten(s *resource.Snapshot, res *resource.Cluster, above []string, seen map[string]bool, list *[]*cluster) error {
+	if seen[res.Name] {
+		return nil
+	}
 	if slices.Contains(above, res.Name) {
 		return fmt.Errorf("%q is a member of itself, by way of %s", res.Name, strings.Join(above[slices.Index(above, res.Name):], " > "))
 	}
@@ -59,7 +64,7 @@ func (p *Proxy) flatten(s *resource.Snapshot, res *resource.Cluster, above []str
 	above = append(above, res.Name)
 	for _, name := range res.Members {
 		if m := s.Clusters[name]; m != nil && m.Type == resource.Aggregate {
-			if err := p.flatten(s, m, above, list); err != nil {
+			if err := p.flatten(s, m, above, seen, list); err != nil {
 				return err
 			}
 			continue
@@ -73,6 +78,7 @@ func (p *Proxy) flatten(s *resource.Snapshot, res *resource.Cluster, above []str
 		}
 		*list = append(*list, c)
 	}
+	seen[res.Name] = true
 	return nil
 }
 

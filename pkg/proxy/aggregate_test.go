@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -96,6 +97,29 @@ func TestAnAggregateThatIsItsOwnMemberIsRefusedByName(t *testing.T) {
 	err := r.p.Apply(s)
 	if err == nil || !strings.Contains(err.Error(), `cluster "c": aggregate: "c" is a member of itself, by way of c > d > e`) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// The ways through such layers are more than can be walked: 32 to the power of 6.
+func TestLayersOfAggregatesThatNameAllOfTheNextAreFlattened(t *testing.T) {
+	const layers, width = 7, 32
+	up := named(t, "up")
+	r := newRig(t, func(s *resource.Snapshot) {
+		withCluster(s, "leaf", up)
+		next := []string{"leaf"}
+		for layer := range layers {
+			var all []string
+			for i := range width {
+				name := fmt.Sprintf("g%d-%d", layer, i)
+				joinsClusters(s, name, next...)
+				all = append(all, name)
+			}
+			next = all
+		}
+		joinsClusters(s, "c", next...)
+	})
+	if _, body := r.get("/"); body != "up" {
+		t.Errorf("%q", body)
 	}
 }
 
