@@ -89,24 +89,27 @@ func (j *Joined) share(views []*View, cfg *resource.Cluster) {
 	}
 }
 
-// Sound looks for a host that is healthy, or degraded where none is, from a place on
-// that the key leads to; nil where there is none. A member of an aggregate cluster may
-// be in panic by itself while others have room: its share is for its sound hosts.
-func (v *View) Sound(key uint64) *Host {
-	n := len(v.hosts)
-	if n == 0 {
-		return nil
+// sound returns a host that is picked, or where that one is unhealthy, another of the
+// view or subset that is healthy, or degraded where none is, and was not tried. A member
+// of an aggregate cluster may be in panic by itself while others have room: its share is
+// for its sound hosts.
+func (v *View) sound(h *Host, r *Request, hashed bool) *Host {
+	if h.health() != stateUnhealthy {
+		return h
 	}
-	var second *Host
-	from := below(uint32(mix(key+1)>>32), n)
+	n, second := len(v.hosts), h
+	from := below(uint32(mix(r.key(hashed)+1)>>32), n)
 	for i := range n {
-		switch h := v.hosts[(from+i)%n]; h.health() {
-		case stateHealthy:
-			return h
-		case stateDegraded:
-			if second == nil {
-				second = h
-			}
+		other := v.hosts[(from+i)%n]
+		state := other.health()
+		if state == stateUnhealthy || r.tried(other) {
+			continue
+		}
+		if state == stateHealthy {
+			return other
+		}
+		if second == h {
+			second = other
 		}
 	}
 	return second

@@ -5,6 +5,7 @@ package lb
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -92,14 +93,48 @@ func TestSharesFollowHealth(t *testing.T) {
 	}
 }
 
-func TestASoundHostIsHealthyIfThereIsOne(t *testing.T) {
-	v := memberView([2]int{1, 4})
-	for key := range uint64(100) {
-		if h := v.Sound(key); h == nil || !h.Healthy() {
-			t.Fatalf("key %d: %v", key, h)
+func TestAPickInPanicThatIsToBeSoundStaysInItsSubsetAndAmongUntriedHosts(t *testing.T) {
+	pool := &resource.Subsets{Selectors: keys("pool")}
+	for _, tt := range []struct {
+		name   string
+		pools  string // by host
+		health string // by host: h, d or u
+		tried  string // by host: +
+		want   string // by host: + where picks may lead
+	}{
+		{"the healthy one", "aaaa", "uuuh", "....", "...+"},
+		{"degraded where none is healthy", "aaaa", "uudu", "....", "..+."},
+		{"none is sound", "aaaa", "uuuu", "....", "++++"},
+		{"the sound one was tried", "aaaa", "uuuh", "...+", "+++."},
+		{"of two the one that was not tried", "aaaaa", "uuuhh", "...+.", "....+"},
+		{"not the other pool's", "aabb", "uuhh", "....", "++.."},
+		{"the pool's own", "aaab", "uuhh", "....", "..+."},
+	} {
+		a := &resource.Assignment{Localities: []resource.Locality{{}}}
+		l := &a.Localities[0]
+		for i := range tt.health {
+			h := map[byte]resource.HealthStatus{'h': resource.Healthy, 'd': resource.Degraded, 'u': resource.Unhealthy}[tt.health[i]]
+			l.Endpoints = append(l.Endpoints, resource.Endpoint{
+				Address: resource.Address{Host: fmt.Sprintf("10.0.0.%d", i+1), Port: 80}, Weight: 1, Health: h,
+				Metadata: resource.Metadata{resource.LBNamespace: {"pool": tt.pools[i : i+1]}},
+			})
 		}
-	}
-	if h := memberView([2]int{0, 4}).Sound(1); h != nil {
-		t.Errorf("%v of hosts that all are dead", h)
+		for _, p := range Policies() {
+			cfg := &resource.Cluster{Static: a, LB: resource.LoadBalancing{Policy: p, Subsets: pool}}
+			v := NewCluster(cfg).View()
+			picker := NewPicker(&cfg.LB, 1)
+			r := Request{Sound: true, Criteria: asked("pool=a"), HostAttempts: 1}
+			for i, h := range v.Hosts() {
+				if tt.tried[i] == '+' {
+					r.Tried = append(r.Tried, h)
+				}
+			}
+			for r.Random = range 100 {
+				if h := picker.Pick(v, &r); h == nil || tt.want[slices.Index(v.Hosts(), h)] != '+' {
+					t.Errorf("%s, %s: %v", tt.name, p, h)
+					break
+				}
+			}
+		}
 	}
 }

@@ -29,6 +29,8 @@ type Request struct {
 	// previous_priorities: after each so many tries, the priorities that were
 	// tried are left out as long as there is another. 0: off.
 	PreviousPriorities int
+	// Sound makes a pick in panic look for a host that is not: see View.sound.
+	Sound bool
 	// Criteria are the labels that the route asks of endpoints; nil: none.
 	Criteria *Criteria
 
@@ -98,6 +100,14 @@ type chooser interface {
 
 // pick is what all policies do around their own choice.
 func pick(c chooser, v *View, r *Request, hashed bool) *Host {
+	h := pickAny(c, v, r, hashed)
+	if r.Sound && h != nil {
+		return v.sound(h, r, hashed)
+	}
+	return h
+}
+
+func pickAny(c chooser, v *View, r *Request, hashed bool) *Host {
 	r.Zone = ZoneOff
 	if r.PreviousPriorities > 0 && len(r.Tried) >= r.PreviousPriorities {
 		if h := v.otherPriority(r, hashed); h != nil {

@@ -138,23 +138,10 @@ func (x *exchange) chooseMember() {
 }
 
 // chooseMember chooses the cluster of a connection, where the chain's is an aggregate.
-func (t *tunnel) chooseMember(r *lb.Request) (sound bool) {
+func (t *tunnel) chooseMember(r *lb.Request) {
 	key := r.Random
 	if r.HasHash {
 		key = r.Hash
 	}
-	t.on, sound = t.w.member(t.on, key)
-	return sound
-}
-
-// soundHost replaces a host that its cluster picked in panic, while the other members of
-// the aggregate have room.
-func (on *clusterOn) soundHost(h *lb.Host, sound bool) *lb.Host {
-	if !sound || h == nil || h.Healthy() || h.Degraded() {
-		return h
-	}
-	if other := on.spec.lb.View().Sound(on.w.random.Uint64()); other != nil {
-		return other
-	}
-	return h
+	t.on, r.Sound = t.w.member(t.on, key)
 }

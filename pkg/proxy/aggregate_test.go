@@ -123,6 +123,31 @@ func TestLayersOfAggregatesThatNameAllOfTheNextAreFlattened(t *testing.T) {
 	}
 }
 
+// One of a member's four hosts is healthy: by itself it would be in panic.
+func TestTheShareOfAMemberGoesToSoundHostsOfTheRoutesSubset(t *testing.T) {
+	r := newRig(t, func(s *resource.Snapshot) {
+		subsetCluster(t, s, "a", byVersion(resource.SubsetAny), "1", "2", "3", "3")
+		for i, health := range []resource.HealthStatus{resource.Unhealthy, resource.Healthy, resource.Unhealthy, resource.Unhealthy} {
+			s.Assignments["a"].Localities[0].Endpoints[i].Health = health
+		}
+		subsetCluster(t, s, "b", byVersion(resource.SubsetAny), "1")
+		joinsClusters(s, "c", "a", "b")
+		routes := &s.Routes["r"].VirtualHosts[0].Routes
+		action := *(*routes)[0].Action
+		action.Clusters = []resource.WeightedCluster{{Name: "c", Weight: 1, MetadataMatch: wants("1")}}
+		one := &resource.Route{Name: "one", Match: resource.RouteMatch{Kind: resource.PathPrefix, Path: "/one"}, Action: &action}
+		*routes = append([]*resource.Route{one}, *routes...)
+	})
+	for range 60 {
+		if _, body := r.get("/one"); body != "1" {
+			t.Errorf("a request of version 1 went to %q", body)
+		}
+		if _, body := r.get("/"); body == "3" {
+			t.Error("a request went to a host that is unhealthy")
+		}
+	}
+}
+
 func TestAConnectionGoesToAMemberOfAnAggregate(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -61,7 +61,8 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 		on.report(token, breaker.Rejected, x.w.loop.Now())
 		return
 	}
-	h := on.soundHost(on.pick(x, nil), sound)
+	on.req.Sound = sound
+	h := on.pick(x, nil)
 	if h == nil {
 		l.ReleaseRequest()
 		on.stats.mirrorDropped++

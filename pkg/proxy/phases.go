@@ -211,7 +211,7 @@ func (x *exchange) pickEndpoint() filter.Verdict {
 		return v
 	}
 	if h == nil {
-		h = x.on.soundHost(x.pickHost(), x.sound)
+		h = x.pickHost()
 	}
 	if h == nil {
 		x.on.stats.noneHealthy++

@@ -8,6 +8,7 @@ import "github.com/outrigger-mesh/outrigger/pkg/lb"
 // those that its policy avoids, as often as the policy says; as in Envoy, the last is
 // taken whatever it is.
 func (x *exchange) pickHost() *lb.Host {
+	x.on.req.Sound = x.sound
 	h := x.on.pick(x, x.criteria())
 	p := x.route.action.retry
 	if p == nil || x.retriesDone() == 0 || !p.Avoid.OmitCanaries && len(p.Avoid.OmitMetadata) == 0 {

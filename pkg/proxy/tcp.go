@@ -142,11 +142,11 @@ func (t *tunnel) connect() {
 	if t.proxy.res.HashSourceIP {
 		req.Hash, req.HasHash = hashAddr(t.rec.Remote.Addr()), true
 	}
-	sound := t.chooseMember(&req)
+	t.chooseMember(&req)
 	if t.on.originals != nil {
 		t.host = t.on.pickOriginal(t.rec.Local, t.rec.DirectRemote)
 	} else {
-		t.host = t.on.soundHost(t.on.picker.Pick(t.on.spec.lb.View(), &req), sound)
+		t.host = t.on.picker.Pick(t.on.spec.lb.View(), &req)
 		t.on.countPick(&req)
 	}
 	if t.host == nil {
