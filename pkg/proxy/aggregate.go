@@ -135,6 +135,9 @@ func (x *exchange) chooseMember() {
 		key = x.hash
 	}
 	x.on, x.sound = x.w.member(on, key)
+	if m := x.overridingMember(); m != nil {
+		x.on = m
+	}
 }
 
 // chooseMember chooses the cluster of a connection, where the chain's is an aggregate.

@@ -36,6 +36,30 @@ func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 	return nil, x.attemptFailed(x.main, f)
 }
 
+// overridingMember returns the member of an aggregate cluster that has the endpoint
+// which a filter has named for the first attempt; nil where the draw is to decide.
+func (x *exchange) overridingMember() (found *clusterOn) {
+	o := &x.Override
+	if !o.Address.IsValid() || len(x.tried) > 0 {
+		return nil
+	}
+	for _, c := range x.cluster.itselfOrMembers() {
+		m := x.w.clusterOn(c)
+		if m == nil || m.originals != nil {
+			continue
+		}
+		v := m.spec.lb.View()
+		switch h := v.Find(o.Address); {
+		case h == nil:
+		case v.MayOverride(h):
+			return m
+		case o.Strict && found == nil:
+			found = m // it is there, and unhealthy: not notFound
+		}
+	}
+	return found
+}
+
 func notFound(status int) *failure {
 	f := failureNoHealthy
 	f.Status = status

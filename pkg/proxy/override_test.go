@@ -77,6 +77,44 @@ func TestAFilterNamesTheEndpoint(t *testing.T) {
 	r.wantStats(map[string]uint64{"cluster.c.upstream_cx_none_healthy": 12})
 }
 
+// Of requests without a named endpoint 70 % go to the first member.
+func TestTheEndpointThatAFilterNamesIsFoundInAnyMemberOfAnAggregate(t *testing.T) {
+	first, sick, second := named(t, "first"), named(t, "sick"), named(t, "second")
+	reg := filter.NewRegistry(filter.Spec{Name: "naming", TypeURL: "naming", New: func(any, filter.Worker) filter.Filter { return naming{} }})
+	r := newRigWith(t, reg, func(s *resource.Snapshot) {
+		withCluster(s, "a", first, sick)
+		s.Assignments["a"].Localities[0].Endpoints[1].Health = resource.Unhealthy
+		withCluster(s, "b", second)
+		joinsClusters(s, "c", "a", "nowhere", "b")
+		s.Listeners["l"].FilterChains[0].HTTP.Filters = []resource.HTTPFilter{{Name: "n", TypeURL: "naming"}}
+	})
+	client := r.client()
+	for _, tt := range []struct {
+		endpoint string
+		status   int
+		body     string // "": any
+	}{
+		{first, 200, "first"}, {second, 200, "second"}, {sick, 503, ""}, {"10.0.0.1:80", 410, ""},
+	} {
+		for range 20 {
+			q, err := http.NewRequest(http.MethodGet, "http://"+r.addr, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Header = http.Header{"X-Endpoint": {tt.endpoint}, "X-Strict": {"yes"}, "X-Status": {"410"}}
+			resp, err := client.Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if resp.StatusCode != tt.status || tt.body != "" && string(body) != tt.body {
+				t.Errorf("%s was answered by %d %q, want %d %q", tt.endpoint, resp.StatusCode, body, tt.status, tt.body)
+			}
+		}
+	}
+}
+
 func TestHeadersNameTheEndpointsOfAllAttempts(t *testing.T) {
 	answers := func(text string, status int) string {
 		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
