@@ -68,24 +68,24 @@ func (x *exchange) retriedBehind() bool { return x.Response.Get(retriedHeader) !
 // behind us, and takes the mark off where nobody is to see it: from answers that
 // succeed, and from what goes to those who are surely no proxies of ours.
 func (x *exchange) tellRetried() {
+	h, behind := &x.Response, x.retriedBehind()
+	if behind {
+		h.Remove(retriedHeader)
+	}
 	if !x.failedAnswer() {
 		return
 	}
-	h, retried := &x.Response, x.retry.over || x.retriesDone() > 0
+	retried := behind || x.retry.over || x.retriesDone() > 0
 	switch x.manager.listener.Direction {
 	case resource.Outbound: // to the application beside us
-		if retried || x.retriedBehind() {
+		if retried {
 			x.rememberGivenUp()
 		}
-		h.Remove(retriedHeader)
 		return
 	case resource.Inbound: // only a sidecar may say it, and what it tried here is no matter
-		h.Remove(retriedHeader)
 		g := &x.w.proxy.givenUp
 		retried = g.has(x.traceHash()) || g.has(x.requestHash())
 	default:
-		retried = retried || x.retriedBehind()
-		h.Remove(retriedHeader)
 		if x.manager.res.UseRemoteAddress && !x.internal {
 			return // an edge, to somebody from outside
 		}

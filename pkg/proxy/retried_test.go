@@ -104,6 +104,19 @@ func TestWhatWasRetriedBehindIsNotRetriedAgain(t *testing.T) {
 	}
 }
 
+func TestAnAnswerThatSucceedsIsNotMarked(t *testing.T) {
+	for _, d := range []resource.Direction{resource.Unspecified, resource.Outbound, resource.Inbound} {
+		b := backend(t, func(w http.ResponseWriter, _ *http.Request) { w.Header().Set(retriedHeader, "true") })
+		r := newRig(t, func(s *resource.Snapshot) {
+			retrying(s, b)
+			s.Listeners["l"].Direction = d
+		})
+		if h := getWith(t, r.client(), r.addr, nil); h.Get(retriedHeader) != "" {
+			t.Errorf("direction %v: the mark passed", d)
+		}
+	}
+}
+
 func TestAProxyInARowThatDiesIsRetriedByTheOneBefore(t *testing.T) {
 	live := backend(t, func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") })
 	behind := newRig(t, func(s *resource.Snapshot) { retrying(s, live) })
