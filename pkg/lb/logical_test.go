@@ -3,6 +3,7 @@
 package lb
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -21,6 +22,12 @@ func TestTheHostOfALogicalClusterStaysWhenItsAddressMoves(t *testing.T) {
 		c.Update(cfg, at("x.test", ip))
 		if got := c.View().Hosts()[0]; got != h || h.Gone() || h.Dial().Addr().String() != ip {
 			t.Errorf("moved to %s: the same host %t, gone %t, dialled at %s", ip, got == h, h.Gone(), h.Dial())
+		}
+		if c.View().Find(h.Dial()) != h {
+			t.Errorf("moved to %s: not found there", ip)
+		}
+		if was := netip.MustParseAddrPort("10.0.0.1:80"); ip != "10.0.0.1" && c.View().Find(was) != nil {
+			t.Errorf("moved to %s: found where it was", ip)
 		}
 	}
 	c.Update(cfg, at("y.test", "10.0.0.1"))

@@ -47,7 +47,9 @@ func (x *addressIndex) first(a netip.AddrPort) int {
 	return int(mix(key) % uint64(len(x.slots)))
 }
 
-// Find returns the host of an address, whatever its health; nil for none.
+// Find returns the host of an address, whatever its health; nil for none. It is the
+// address that new connections go to: a host that moves is alone in its cluster, and so
+// in no index.
 func (v *View) Find(a netip.AddrPort) *Host {
 	if !a.IsValid() {
 		return nil
@@ -55,7 +57,7 @@ func (v *View) Find(a netip.AddrPort) *Host {
 	a = netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 	if v.addresses == nil {
 		for _, h := range v.hosts {
-			if h.Addr == a {
+			if h.Dial() == a {
 				return h
 			}
 		}
