@@ -23,8 +23,10 @@ func parse(name, value string) (Report, bool) {
 }
 
 func TestReportsAreReadInEveryForm(t *testing.T) {
-	m := &orcav3.OrcaLoadReport{ //lint:ignore SA1019 endpoints still send rps
-		CpuUtilization: .5, MemUtilization: .25, Rps: 7, RpsFractional: 100.5, Eps: 2, ApplicationUtilization: 1.5,
+	m := &orcav3.OrcaLoadReport{
+		//lint:ignore SA1019 endpoints still send rps
+		Rps:            7,
+		CpuUtilization: .5, MemUtilization: .25, RpsFractional: 100.5, Eps: 2, ApplicationUtilization: 1.5,
 		RequestCost: map[string]float64{"queue": 99}, Utilization: map[string]float64{"disk": .75, "net": 9},
 		NamedMetrics: map[string]float64{"queue": .125, "": 1},
 	}
