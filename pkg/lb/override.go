@@ -73,7 +73,7 @@ func (v *View) Find(a netip.AddrPort) *Host {
 }
 
 // MayOverride reports whether a request that names the host gets it
-// (override_host_status).
+// (override_host_status). As in Envoy, subsets and zones are not asked.
 func (v *View) MayOverride(h *Host) bool {
 	status := h.EDSHealth()
 	if h.Ejected() || h.Failed() {

@@ -115,6 +115,34 @@ func TestTheEndpointThatAFilterNamesIsFoundInAnyMemberOfAnAggregate(t *testing.T
 	}
 }
 
+// As in Envoy.
+func TestTheEndpointThatAFilterNamesMayBeOutsideOfTheRoutesSubset(t *testing.T) {
+	reg := filter.NewRegistry(filter.Spec{Name: "naming", TypeURL: "naming", New: func(any, filter.Worker) filter.Filter { return naming{} }})
+	var two resource.Address
+	r := newRigWith(t, reg, func(s *resource.Snapshot) {
+		subsetCluster(t, s, "c", byVersion(resource.SubsetNoFallback), "1", "2")
+		two = s.Assignments["c"].Localities[0].Endpoints[1].Address
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Clusters[0].MetadataMatch = wants("1")
+		s.Listeners["l"].FilterChains[0].HTTP.Filters = []resource.HTTPFilter{{Name: "n", TypeURL: "naming"}}
+	})
+	if _, body := r.get("/"); body != "1" {
+		t.Errorf("of the route's subset: %q", body)
+	}
+	q, err := http.NewRequest(http.MethodGet, "http://"+r.addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("X-Endpoint", two.Host+":"+strconv.Itoa(int(two.Port)))
+	resp, err := r.client().Do(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); string(body) != "2" {
+		t.Errorf("named: %q", body)
+	}
+}
+
 func TestHeadersNameTheEndpointsOfAllAttempts(t *testing.T) {
 	answers := func(text string, status int) string {
 		return backend(t, func(w http.ResponseWriter, _ *http.Request) {
