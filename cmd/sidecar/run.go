@@ -227,7 +227,10 @@ func (s *process) close() {
 		s.unwatch()
 		s.watching.Wait()
 	}
-	s.abandonUpgrades()
+	if o := s.abandonUpgrades(); o != nil { // a failure ends this process
+		s.dp.Leave()
+		_ = o.link.Close()
+	}
 	if s.successor != nil {
 		_ = s.successor.link.Close() // the predecessor keeps what it has not given yet
 	}
@@ -305,7 +308,7 @@ func run(ctx context.Context, o Options, p parts) error {
 			s.consider(link)
 		case o := <-s.upgrades.offers:
 			if s.answered(o) {
-				return s.retire(ctx, signals, o)
+				return s.retire(ctx, signals, o, false)
 			}
 		}
 	}
@@ -313,7 +316,10 @@ func run(ctx context.Context, o Options, p parts) error {
 
 // end drains; a second signal cuts it short.
 func (s *process) end(ctx context.Context, signals *signals, why string) error {
-	s.abandonUpgrades()
+	if o := s.abandonUpgrades(); o != nil {
+		s.log.Info("a successor has taken over meanwhile", "reason", why)
+		return s.retire(ctx, signals, *o, true)
+	}
 	s.notify.stopping()
 	s.log.Info("draining", "reason", why, "limit", s.o.DrainTime)
 	return s.wind(ctx, signals, true, func(ctx context.Context) {

@@ -27,6 +27,9 @@ type succession interface {
 	// HandOver lets what is under way end after a Freeze, while a successor accepts; see
 	// proxy.HandOver.
 	HandOver(ctx context.Context, has func(listener string) bool, give func([]proxy.HandedConn) (int, error)) error
+	// Leave is HandOver, after a Freeze, of a process that ends at once: what a successor
+	// owns stays as it is.
+	Leave()
 	// Take begins to accept in the predecessor's place, and to own the data folder. It
 	// returns the names of the listeners.
 	Take() []string
@@ -110,6 +113,16 @@ func (d *plane) HandOver(ctx context.Context, has func(string) bool, give func([
 	return errors.Join(errs...)
 }
 
+// Leave implements succession.
+func (d *plane) Leave() {
+	d.left.Store(true)
+	d.gate.Unlock()
+	if d.admin != nil {
+		d.admin.Disown()
+	}
+	d.proxy.Disown()
+}
+
 // Take implements succession.
 func (d *plane) Take() []string {
 	for _, address := range d.env.Heritage.closeRest() {
@@ -117,6 +130,9 @@ func (d *plane) Take() []string {
 	}
 	d.lastGood.SetForeign(false)
 	d.proxy.StartAccepting()
+	if d.admin != nil {
+		d.admin.Own()
+	}
 	close(d.taken)
 	var names []string
 	for _, l := range listeners(d.latest.Load()) {

@@ -225,38 +225,44 @@ func (s *process) answered(o offered) bool {
 	return false
 }
 
-// abandonUpgrades ends what is under way: this process ends.
-func (s *process) abandonUpgrades() {
+// abandonUpgrades ends what is under way: this process ends. An offer that has succeeded
+// all the same is returned: its successor serves, and owns what both have.
+func (s *process) abandonUpgrades() (taken *offered) {
 	u := s.upgrades
 	if u == nil {
-		return
+		return nil
 	}
 	s.endingOnce.Do(func() { close(s.ending) })
 	if u.socket != nil {
 		_ = u.socket.Close() // it may be closed already
 	}
-	if u.link != nil {
+	look := func() {
+		select {
+		case o := <-u.offers:
+			if o.err == nil {
+				taken = &o
+				s.succeeded = true
+			}
+		default:
+		}
+	}
+	look()
+	if u.link != nil && !s.succeeded {
 		_ = u.link.Close()
 	}
 	u.working.Wait()
-	select {
-	case o := <-u.offers:
-		if o.err == nil { // it serves already, and keeps what this process drains from it
-			s.succeeded = true
-			s.dp.Freeze(false)
-		}
-	default:
-	}
+	look()
 	if u.socket != nil && !s.succeeded {
 		if err := u.socket.Remove(); err != nil {
 			s.log.Warn(err.Error())
 		}
 	}
+	return taken
 }
 
 // retire drains behind a successor that serves, and ends. A signal that ends it is
-// obeyed at the second time only: it has begun to end.
-func (s *process) retire(ctx context.Context, signals *signals, o offered) error {
+// obeyed at the second time only: it has begun to end. told is that of wind.
+func (s *process) retire(ctx context.Context, signals *signals, o offered, told bool) error {
 	u := s.upgrades
 	s.succeeded = true
 	s.unwatch() // the successor feeds the watchdog
@@ -265,7 +271,7 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered) error
 	if u.socket != nil {
 		_ = u.socket.Close()
 	}
-	return s.wind(ctx, signals, false, func(ctx context.Context) {
+	return s.wind(ctx, signals, told, func(ctx context.Context) {
 		if s.agent != nil {
 			limited, cancel := context.WithTimeout(ctx, deregisterLimit)
 			if err := s.agent.Bequeath(limited); err != nil {

@@ -197,7 +197,7 @@ func New(c Config) (*Server, error) {
 		}
 		s.commands[pg.Path] = newPage(pg)
 	}
-	l, path, err := c.Listener, unixPath(c.Address), error(nil)
+	l, path, err := c.Listener, "", error(nil) // the file of an inherited socket is another's, see Own
 	if l == nil {
 		l, path, err = listen(c.Address)
 	}

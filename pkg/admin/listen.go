@@ -65,6 +65,10 @@ func unixPath(address string) string {
 // made.
 func (s *Server) Socket() net.Listener { return s.bound }
 
+// Own makes the file of an inherited Unix socket the server's, which removes it at its
+// end: nobody else serves there any more.
+func (s *Server) Own() { s.path = unixPath(s.config.Address) }
+
 // Disown leaves the file of a Unix socket where it is when the server closes: a
 // successor listens there.
 func (s *Server) Disown() {

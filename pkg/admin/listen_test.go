@@ -136,3 +136,29 @@ func TestAUnixSocketIsPrivateAndReplacesADeadOne(t *testing.T) {
 		t.Errorf("a second server on the socket: %v", err)
 	}
 }
+
+// A successor that gives up must not take the file away that the process before serves on.
+func TestTheFileOfAnInheritedSocketStaysUntilItIsTheServers(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "admin.sock")
+	for _, owns := range []bool{false, true} {
+		bound, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bound.(*net.UnixListener).SetUnlinkOnClose(false)
+		s, err := New(Config{Address: "unix:" + path, Listener: bound, Proxy: &fixed{}, State: func() State { return Live }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owns {
+			s.Own()
+		}
+		if err := s.Close(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) != owns {
+			t.Errorf("a server that owns the file, %v, ended: %v", owns, err)
+		}
+		_ = os.Remove(path)
+	}
+}

@@ -20,8 +20,13 @@ const handOverEvery = 20 * time.Millisecond
 // the caller's to close.
 func (p *Proxy) DuplicateSockets() ([]reactor.SocketGroup, error) { return p.sockets.Duplicate() }
 
+// Disown leaves the files of Unix sockets where they are at the end of this process: a
+// successor listens there.
+func (p *Proxy) Disown() { p.sockets.Disown() }
+
 // StartAccepting ends Options.HoldAccepting: connections that wait in the backlogs are
-// accepted. Calls after the first do nothing.
+// accepted, and the files of Unix sockets are this process's. Calls after the first do
+// nothing.
 func (p *Proxy) StartAccepting() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -29,6 +34,7 @@ func (p *Proxy) StartAccepting() {
 		return
 	}
 	p.holding = false
+	p.sockets.Own()
 	for _, l := range p.listeners {
 		p.attach(l)
 	}

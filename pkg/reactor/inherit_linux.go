@@ -3,6 +3,7 @@
 package reactor
 
 import (
+	"maps"
 	"os"
 	"sync"
 	"syscall"
@@ -64,11 +65,24 @@ func (s *Sockets) Disown() {
 
 func (b *kernelBinder) disown() { b.paths = map[string]fileID{} }
 
+// Own makes the files of inherited Unix sockets this process's, which takes them away
+// with the sockets. Until then they are of whoever bound them, and still serves there.
+func (s *Sockets) Own() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i, ok := s.binder.(*Inherited); ok {
+		maps.Copy(i.paths, i.lent)
+		clear(i.lent)
+	}
+}
+
 // Inherited is a Binder that gives out listening sockets which others have bound, a
 // predecessor or a service manager, and binds what is not among them. Each socket is
-// given out once. Sockets keep their backlog.
+// given out once. Sockets keep their backlog. The files of Unix sockets stay where they
+// are unless Sockets.Own was called.
 type Inherited struct {
 	kernelBinder
+	lent map[string]fileID // files of others; Sockets.mu guards it
 
 	mu     sync.Mutex // guards groups: Unclaimed is called beside the Sockets' own lock
 	groups map[string]SocketGroup
@@ -77,7 +91,7 @@ type Inherited struct {
 // NewInherited takes over the sockets of the groups. Those that nobody has asked for
 // are closed by CloseUnclaimed.
 func NewInherited(groups []SocketGroup) *Inherited {
-	i := &Inherited{kernelBinder: kernelBinder{paths: map[string]fileID{}}, groups: map[string]SocketGroup{}}
+	i := &Inherited{kernelBinder: kernelBinder{paths: map[string]fileID{}}, lent: map[string]fileID{}, groups: map[string]SocketGroup{}}
 	for _, g := range groups {
 		key := g.Addr.String()
 		if had, ok := i.groups[key]; ok { // a service manager's, one each
@@ -131,7 +145,7 @@ func (i *Inherited) Listen(addr Addr, n int, o ListenOptions) ([]int, Addr, bool
 		}
 	}
 	if addr.IsUnix() && !isAbstract(addr) {
-		i.paths[addr.Unix] = identify(addr.Unix)
+		i.lent[addr.Unix] = identify(addr.Unix)
 	}
 	return g.FDs, addr, len(g.FDs) == 1, nil
 }
