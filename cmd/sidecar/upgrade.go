@@ -42,6 +42,8 @@ type upgrades struct {
 
 	// of run's goroutine
 	link    *handover.Link // to the successor that is asked to get ready; nil: none is
+	child   *os.Process    // that successor where this process has started it; nil: others did
+	grace   time.Duration  // that child's time to end after it has failed
 	working sync.WaitGroup
 }
 
@@ -55,7 +57,7 @@ type offered struct {
 // newUpgrades remembers which program this is. The name that it was started by is
 // better than what the kernel says: a link may lead to another one by now.
 func newUpgrades() *upgrades {
-	u := &upgrades{knocks: make(chan *handover.Link), offers: make(chan offered, 1)}
+	u := &upgrades{knocks: make(chan *handover.Link), offers: make(chan offered, 1), grace: stepLimit}
 	path, err := exec.LookPath(os.Args[0])
 	if err == nil {
 		path, err = filepath.Abs(path)
@@ -201,6 +203,9 @@ func (s *process) respawn() {
 		s.log.Info("the successor that was started has ended", "pid", c.Process.Pid, "error", err)
 	}()
 	s.consider(link)
+	if s.upgrades.link == link { // it was not refused
+		s.upgrades.child = c.Process
+	}
 }
 
 // ofThisProcess says which variables are for this process alone: sockets and watchdog of
@@ -219,8 +224,14 @@ func (s *process) answered(o offered) bool {
 	if o.err == nil {
 		return true
 	}
-	s.upgrades.link = nil
+	u := s.upgrades
 	_ = o.link.Close()
+	if child := u.child; child != nil {
+		// It ends by itself, and says why. One that is stuck would keep its copies of the
+		// sockets, in whose backlogs connections wait for it.
+		time.AfterFunc(u.grace, func() { _ = child.Kill() }) // nothing to kill is as well
+	}
+	u.link, u.child = nil, nil
 	s.log.Error("upgrade failed: this process serves on", "error", o.err)
 	return false
 }
@@ -282,18 +293,36 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered, told 
 		limited, cancel := context.WithTimeout(ctx, s.o.ParentShutdownTime)
 		defer cancel()
 		has := func(name string) bool { return slices.Contains(o.listeners, name) }
-		if err := s.dp.HandOver(limited, has, func(list []proxy.HandedConn) (int, error) { return give(o.link, list) }); err != nil {
+		give := func(list []proxy.HandedConn) (int, error) { return give(limited, o.link, list) }
+		if err := s.dp.HandOver(limited, has, give); err != nil {
 			s.log.Warn("drained only in part", "limit", s.o.ParentShutdownTime, "error", err)
 		}
-		if err := o.link.SendDone(); err != nil {
+		if err := sendWithin(ctx, o.link, o.link.SendDone); err != nil {
 			s.log.Warn("the successor was not told of the end", "error", err)
 		}
 		s.flush(ctx, flushLimit)
 	})
 }
 
+// sendWithin bounds what f sends by a step, and by ctx: a successor that hangs must not
+// keep this process.
+func sendWithin(ctx context.Context, link *handover.Link, f func() error) error {
+	_ = link.SetSendDeadline(time.Now().Add(stepLimit))
+	cut := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
+		_ = link.SetSendDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-cut // the deadline of what comes next is not touched any more
+		}
+	}()
+	return f()
+}
+
 // give sends idle connections on and closes this process's copies of those that went.
-func give(link *handover.Link, list []proxy.HandedConn) (int, error) {
+func give(ctx context.Context, link *handover.Link, list []proxy.HandedConn) (int, error) {
 	conns, fds := make([]handover.Conn, len(list)), make([]int, len(list))
 	for i := range list {
 		h := &list[i]
@@ -303,7 +332,11 @@ func give(link *handover.Link, list []proxy.HandedConn) (int, error) {
 			Requests: h.Requests, Age: h.Age, Idle: h.Idle,
 		}
 	}
-	n, err := link.GiveConns(conns, fds)
+	n := 0
+	err := sendWithin(ctx, link, func() (err error) {
+		n, err = link.GiveConns(conns, fds)
+		return err
+	})
 	handover.CloseAll(fds[:n])
 	if err != nil {
 		return n, fmt.Errorf("%d of %d idle connections: %w", n, len(list), err)

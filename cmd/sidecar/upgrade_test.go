@@ -4,10 +4,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
+	"os"
+	"os/exec"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
@@ -75,5 +79,45 @@ func TestAnEndBehindASuccessorThatServesIsAHandOver(t *testing.T) {
 	}
 	if err := successor.TakeConns(func([]handover.Conn, []int) {}); err != io.EOF {
 		t.Errorf("after a failure: %v", err)
+	}
+}
+
+// A successor that hangs takes nothing: what does not fit into the link stays here.
+func TestASuccessorThatHangsHoldsNobodyUp(t *testing.T) {
+	_, _, link, successor := parent(t)
+	list := make([]proxy.HandedConn, 640) // more bytes than the kernel keeps for the reader
+	for i := range list {
+		fd, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list[i] = proxy.HandedConn{FD: fd, Listener: strings.Repeat("l", 800)}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // the second signal, or the end of the limit
+	n, err := give(ctx, link, list)
+	if !errors.Is(err, os.ErrDeadlineExceeded) || n == len(list) {
+		t.Errorf("%d of %d were taken: %v", n, len(list), err)
+	}
+	for i := range list {
+		if err := syscall.Close(list[i].FD); (err == nil) != (i >= n) {
+			t.Errorf("connection %d of which %d went: %v", i, n, err)
+		}
+	}
+	_ = successor.Close()
+}
+
+func TestAStartedSuccessorThatIsStuckIsKilledOnceItHasFailed(t *testing.T) {
+	s, _, link, _ := parent(t)
+	c := exec.Command("sleep", "600")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	s.upgrades.child, s.upgrades.grace = c.Process, 0
+	if s.answered(offered{link: link, err: errors.New("it was not ready in time")}) {
+		t.Error("it serves")
+	}
+	if err := c.Wait(); err == nil || err.Error() != "signal: killed" {
+		t.Errorf("it ended: %v", err)
 	}
 }

@@ -61,6 +61,9 @@ func (l *Link) Close() error { return l.conn.Close() }
 // SetDeadline bounds what waits; zero: no end.
 func (l *Link) SetDeadline(t time.Time) error { return l.conn.SetDeadline(t) }
 
+// SetSendDeadline bounds what waits for the other end to take messages; zero: no end.
+func (l *Link) SetSendDeadline(t time.Time) error { return l.conn.SetWriteDeadline(t) }
+
 // Send sends a message with copies of descriptors, which stay the caller's.
 func (l *Link) Send(m *Message, fds ...int) error {
 	b, err := m.Encode(len(fds))
