@@ -27,6 +27,8 @@ type succession interface {
 	// HandOver lets what is under way end after a Freeze, while a successor accepts; see
 	// proxy.HandOver.
 	HandOver(ctx context.Context, has func(listener string) bool, give func([]proxy.HandedConn) (int, error)) error
+	// AcceptAgain tells HandOver that the successor has gone; see proxy.AcceptAgain.
+	AcceptAgain()
 	// Leave is HandOver, after a Freeze, of a process that ends at once: what a successor
 	// owns stays as it is.
 	Leave()
@@ -112,6 +114,9 @@ func (d *plane) HandOver(ctx context.Context, has func(string) bool, give func([
 	errs = append(errs, d.proxy.HandOver(ctx, has, give), d.emptyRings(ctx))
 	return errors.Join(errs...)
 }
+
+// AcceptAgain implements succession.
+func (d *plane) AcceptAgain() { d.proxy.AcceptAgain() }
 
 // Leave implements succession.
 func (d *plane) Leave() {

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
@@ -283,6 +284,18 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered, told 
 		_ = u.socket.Close()
 	}
 	return s.wind(ctx, signals, told, func(ctx context.Context) {
+		defer o.link.Close() //nolint:errcheck // the other end sees it
+		drains, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var finished atomic.Bool // the successor may go
+		go func() {              // ends when the successor has all, or with the link
+			if err := awaitEnd(o.link); finished.Load() || errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.log.Error("the successor has gone: this process accepts again, drains, and ends", "limit", s.o.DrainTime)
+			s.dp.AcceptAgain()
+			time.AfterFunc(s.o.DrainTime, cancel) // it may have drained by then
+		}()
 		if s.agent != nil {
 			limited, cancel := context.WithTimeout(ctx, deregisterLimit)
 			if err := s.agent.Bequeath(limited); err != nil {
@@ -290,18 +303,30 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered, told 
 			}
 			cancel()
 		}
-		limited, cancel := context.WithTimeout(ctx, s.o.ParentShutdownTime)
-		defer cancel()
+		limited, cancelLimit := context.WithTimeout(drains, s.o.ParentShutdownTime)
+		defer cancelLimit()
 		has := func(name string) bool { return slices.Contains(o.listeners, name) }
 		give := func(list []proxy.HandedConn) (int, error) { return give(limited, o.link, list) }
 		if err := s.dp.HandOver(limited, has, give); err != nil {
 			s.log.Warn("drained only in part", "limit", s.o.ParentShutdownTime, "error", err)
 		}
+		finished.Store(true)
 		if err := sendWithin(ctx, o.link, o.link.SendDone); err != nil {
 			s.log.Warn("the successor was not told of the end", "error", err)
 		}
 		s.flush(ctx, flushLimit)
 	})
+}
+
+// awaitEnd waits until the other end of a link has closed it. Nothing that it says counts.
+func awaitEnd(link *handover.Link) error {
+	for {
+		_, fds, err := link.Receive()
+		if err != nil {
+			return err
+		}
+		handover.CloseAll(fds)
+	}
 }
 
 // sendWithin bounds what f sends by a step, and by ctx: a successor that hangs must not

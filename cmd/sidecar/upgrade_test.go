@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
@@ -22,10 +23,15 @@ import (
 type passing struct {
 	dataPlane // nothing else is asked of it
 	did       []string
+	again     chan struct{} // not nil: something is under way for good
 }
 
-func (p *passing) HandOver(context.Context, func(string) bool, func([]proxy.HandedConn) (int, error)) error {
+func (p *passing) HandOver(ctx context.Context, _ func(string) bool, _ func([]proxy.HandedConn) (int, error)) error {
 	p.did = append(p.did, "hand over")
+	if p.again != nil {
+		<-p.again
+		<-ctx.Done()
+	}
 	return nil
 }
 
@@ -33,6 +39,8 @@ func (p *passing) Drain(context.Context, proxy.DrainScope) error {
 	p.did = append(p.did, "drain")
 	return nil
 }
+
+func (p *passing) AcceptAgain() { close(p.again) }
 
 func (p *passing) Leave()       { p.did = append(p.did, "leave") }
 func (p *passing) Freeze(bool)  { p.did = append(p.did, "freeze") }
@@ -119,5 +127,16 @@ func TestAStartedSuccessorThatIsStuckIsKilledOnceItHasFailed(t *testing.T) {
 	}
 	if err := c.Wait(); err == nil || err.Error() != "signal: killed" {
 		t.Errorf("it ended: %v", err)
+	}
+}
+
+// What the old process has under way may take long. It must not keep sockets that nobody
+// accepts from, nor the data folder, for as long.
+func TestTheEndOfASuccessorThatServesCutsTheHandOverShort(t *testing.T) {
+	s, dp, link, successor := parent(t)
+	s.o.ParentShutdownTime, dp.again = time.Hour, make(chan struct{})
+	_ = successor.Close() // it was killed
+	if err := s.retire(t.Context(), &signals{}, offered{link: link}, false); err != nil {
+		t.Fatal(err)
 	}
 }

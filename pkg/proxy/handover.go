@@ -46,7 +46,7 @@ func (p *Proxy) StartAccepting() {
 // plaintext HTTP/1.1 and belong to a listener that the successor has are passed to
 // give, which owns as many of them as it returns. When it fails, the others stay here,
 // and none are given any more. HandOver returns when no connection is left, or with an
-// error when ctx ends before.
+// error when ctx ends before. After AcceptAgain it goes on as Drain.
 func (p *Proxy) HandOver(ctx context.Context, has func(listener string) bool, give func([]HandedConn) (int, error)) error {
 	p.sockets.Disown()
 	p.drainIdle.Store(int64(p.options.DrainTime))
@@ -71,9 +71,37 @@ func (p *Proxy) HandOver(ctx context.Context, has func(listener string) bool, gi
 			return nil
 		}
 		select {
+		case <-p.alone:
+			p.reattach(list)
+			return p.Drain(ctx, DrainAll)
 		case <-ctx.Done():
 			return fmt.Errorf("hand-over: %d connections left: %w", activeOn(list), context.Cause(ctx))
 		case <-ticker.C:
+		}
+	}
+}
+
+// AcceptAgain tells HandOver that the successor has gone: what comes, and what waits for
+// it in the backlogs, is served here as long as this process drains. Calls after the
+// first do nothing.
+func (p *Proxy) AcceptAgain() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.alone:
+	default:
+		close(p.alone)
+	}
+}
+
+// reattach undoes what HandOver has done to the listeners.
+func (p *Proxy) reattach(list []*listener) {
+	p.drainIdle.Store(int64(max(p.options.DrainIdle, 0)))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range list {
+		if p.listeners[l.name] == l {
+			p.attach(l)
 		}
 	}
 }

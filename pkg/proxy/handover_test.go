@@ -178,6 +178,43 @@ func TestWhatASuccessorDoesNotTakeIsToldToClose(t *testing.T) {
 	}
 }
 
+func TestWithoutItsSuccessorAProcessAcceptsAgainAsLongAsItDrains(t *testing.T) {
+	release := make(chan struct{})
+	b := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/slow" {
+			<-release
+		}
+		_, _ = io.WriteString(w, q.URL.Path)
+	})
+	old := newRigOf(t, Options{Workers: 2, DrainTime: 20 * time.Second}, func(s *resource.Snapshot) { withCluster(s, "c", b) })
+	slow, first := dialPerson(t, old.addr), dialPerson(t, old.addr)
+	slow.send("GET /slow HTTP/1.1\r\nHost: a.example\r\n\r\n")
+	first.send(getHello)
+	first.answer()
+	left := make(chan struct{}, 1)
+	handed := make(chan error, 1)
+	go func() {
+		handed <- old.p.HandOver(t.Context(), func(string) bool { return true }, func([]HandedConn) (int, error) {
+			left <- struct{}{}
+			return 0, errors.New("gone")
+		})
+	}()
+	<-left
+	waiting := dialPerson(t, old.addr) // nobody accepts
+	waiting.send(getHello)
+	old.p.AcceptAgain()
+	if body, closes := waiting.answer(); body != "/hello" || !closes {
+		t.Errorf("%q, closes: %v", body, closes)
+	}
+	close(release)
+	if body, _ := slow.answer(); body != "/slow" {
+		t.Errorf("%q", body)
+	}
+	if err := <-handed; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAddressesThatWereToldGoOverWithTheConnection(t *testing.T) {
 	seen := make(chan string, 10)
 	b := backend(t, func(w http.ResponseWriter, q *http.Request) {

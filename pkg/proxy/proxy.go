@@ -118,6 +118,7 @@ type Proxy struct {
 	adopted   int               // connections of a predecessor
 	recompile bool              // during Apply: what has not changed is compiled anew too
 	done      chan struct{}     // closed when Run has ended
+	alone     chan struct{}     // closed when the successor of a HandOver has gone
 }
 
 // NewRings makes the rings that the workers leave records in. They are most of an
@@ -170,7 +171,7 @@ func New(o Options) (*Proxy, error) {
 		options:  o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
 		slots: map[string]*cluster{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
-		failed: map[string]error{}, done: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
+		failed: map[string]error{}, done: make(chan struct{}), alone: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
 	}
 	p.hostname, _ = os.Hostname()
 	p.holding = o.HoldAccepting
