@@ -32,9 +32,10 @@ type succession interface {
 	// Leave is HandOver, after a Freeze, of a process that ends at once: what a successor
 	// owns stays as it is.
 	Leave()
-	// Take begins to accept in the predecessor's place, and to own the data folder. It
-	// returns the names of the listeners.
-	Take() []string
+	// Listeners are the names of the listeners.
+	Listeners() []string
+	// Take begins to accept in the predecessor's place, and to own the data folder.
+	Take()
 	// Adopt goes on with connections of the predecessor.
 	Adopt([]proxy.HandedConn)
 }
@@ -129,7 +130,7 @@ func (d *plane) Leave() {
 }
 
 // Take implements succession.
-func (d *plane) Take() []string {
+func (d *plane) Take() {
 	for _, address := range d.env.Heritage.closeRest() {
 		d.env.Logger.Warn("nobody listens any more at an address that the process before had", "address", address)
 	}
@@ -139,7 +140,10 @@ func (d *plane) Take() []string {
 		d.admin.Own()
 	}
 	close(d.taken)
-	var names []string
+}
+
+// Listeners implements succession.
+func (d *plane) Listeners() (names []string) {
 	for _, l := range listeners(d.latest.Load()) {
 		names = append(names, l.Name)
 	}

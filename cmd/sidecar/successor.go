@@ -100,14 +100,16 @@ func (s *process) takeOver(ctx context.Context, signals *signals) error {
 		}
 		return failed("upgrade: %w", err)
 	}
-	_ = link.SetDeadline(time.Time{})
 	if lock != nil {
 		s.lock = lock
 	}
-	if err := link.Serve(s.dp.Take()); err != nil {
+	_ = link.SetDeadline(time.Now().Add(stepLimit))
+	if err := link.Serve(s.dp.Listeners()); err != nil {
 		// The predecessor is gone, or serves on: it must not be both.
 		return failed("upgrade: %w", err)
 	}
+	_ = link.SetDeadline(time.Time{})
+	s.dp.Take()
 	close(s.successor.serving)
 	go s.adopt(link) // ends when the predecessor does, or with the link at this process's end
 	return nil

@@ -114,7 +114,8 @@ func (s *process) consider(link *handover.Link) {
 		s.log.Warn("no upgrade", "reason", reason, "pid", link.Peer())
 		u.working.Go(func() { // ends within a step
 			_ = link.SetDeadline(time.Now().Add(stepLimit))
-			_, _, _ = link.Receive() // it hears the answer to what it says
+			_, fds, _ := link.Receive() // it hears the answer to what it says
+			handover.CloseAll(fds)
 			_ = link.Refuse(reason)
 			_ = link.Close()
 		})

@@ -147,7 +147,7 @@ func TestSocketsLockAndConnectionsGoOverInOrder(t *testing.T) {
 
 func TestAnotherVersionOrNodeGetsNothingAndIsToldWhy(t *testing.T) {
 	for name, hello := range map[string]handover.Message{
-		"version 2:": {Kind: handover.Hello, Version: 2, Node: "node"},
+		"version 3:": {Kind: handover.Hello, Version: 3, Node: "node"},
 		`"other"`:    {Kind: handover.Hello, Version: handover.Version, Node: "other"},
 	} {
 		parent, successor := ends(t)
@@ -181,6 +181,20 @@ func TestWhatIsNotDueEndsTheHandOver(t *testing.T) {
 	_ = successor.Close()
 	if err := parent.AwaitReady(); !errors.Is(err, io.EOF) {
 		t.Errorf("after the successor's end: %v", err)
+	}
+}
+
+// A parent that gives up as its successor would begin to serve is the one that serves.
+func TestASuccessorServesOnlyOnceItsParentHasAgreed(t *testing.T) {
+	parent, successor := ends(t)
+	served := make(chan error, 1)
+	go func() { served <- successor.Serve([]string{"in"}) }()
+	if m, _, err := parent.Receive(); err != nil || m.Kind != handover.Serving {
+		t.Fatalf("%+v, %v", m, err)
+	}
+	_ = parent.Close() // it has waited long enough, and serves on
+	if err := <-served; !errors.Is(err, io.EOF) {
+		t.Errorf("it serves beside its parent: %v", err)
 	}
 }
 
@@ -327,7 +341,7 @@ func TestMessagesThatSayNonsenseAreRefused(t *testing.T) {
 		`{`:                 "unexpected EOF",
 		`[]`:                "cannot unmarshal",
 		`{"kind":"ready"}x`: "something follows",
-		`{"kind":"other"}`:  `kind "other" is none of version 1`,
+		`{"kind":"other"}`:  `kind "other" is none of version 2`,
 		`{}`:                `kind ""`,
 		`{"kind":"sockets","sockets":[{"use":"listener","address":"a"}]}`:              "0 descriptors for 1 entries",
 		`{"kind":"sockets","sockets":[{"use":"listener"}]}`:                            "sockets[0]: address: required",

@@ -13,7 +13,7 @@ import (
 
 // Version is that of the protocol. Processes of different versions do not hand over: a
 // change that an older reader would misunderstand raises it.
-const Version = 1
+const Version = 2
 
 // Bounds of a message. The kernel takes at most 253 descriptors with one (SCM_MAX_FD).
 const (
@@ -32,6 +32,7 @@ const (
 	Ready   Kind = "ready"
 	Go      Kind = "go"
 	Serving Kind = "serving"
+	Agreed  Kind = "agreed"
 	Conns   Kind = "connections"
 	Done    Kind = "done"
 )
@@ -125,7 +126,7 @@ func (m *Message) check(files int) error {
 	}
 	wanted := 0
 	switch m.Kind {
-	case Hello, Refused, Ready, Serving, Done:
+	case Hello, Refused, Ready, Serving, Agreed, Done:
 	case Go:
 		wanted = min(files, 1) // the lock, where there is a data folder
 	case Sockets:

@@ -111,13 +111,18 @@ func (l *Link) Ready() (lock *os.File, err error) {
 	return lock, nil
 }
 
-// Serve is the successor's third step: it accepts connections.
+// Serve is the successor's third step: it is about to accept connections, and may once
+// this returns without an error. With one the parent serves on, or is gone.
 func (l *Link) Serve(listeners []string) error {
 	m := &Message{Kind: Serving, Listeners: listeners}
 	if b, err := m.Encode(0); err != nil || len(b) > MaxMessage {
 		m.Listeners = nil // too many names: no connection is taken, all are drained
 	}
-	return l.Send(m)
+	if err := l.Send(m); err != nil {
+		return err
+	}
+	_, _, err := l.expect(Agreed)
+	return err
 }
 
 // TakeConns is the successor's last step: it calls take with connections, whose
@@ -184,7 +189,8 @@ func (l *Link) AwaitReady() error {
 }
 
 // Go is the parent's fourth step: the successor may serve. It returns the listeners that
-// the successor has, once it does. lock may be nil.
+// the successor has, once it does; with an error it does not, and never will. lock may be
+// nil.
 func (l *Link) Go(lock *os.File) (listeners []string, err error) {
 	var fds []int
 	if lock != nil {
@@ -202,7 +208,7 @@ func (l *Link) Go(lock *os.File) (listeners []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Listeners, nil
+	return m.Listeners, l.Send(&Message{Kind: Agreed})
 }
 
 // connsInMessage is how many connections one message holds: their names may be long.
