@@ -215,6 +215,38 @@ func TestWithoutItsSuccessorAProcessAcceptsAgainAsLongAsItDrains(t *testing.T) {
 	}
 }
 
+// A rate of connections is for new ones: those that go over have paid.
+func TestConnectionsThatGoOverAreNotChargedAgain(t *testing.T) {
+	b := backend(t, func(w http.ResponseWriter, q *http.Request) { _, _ = io.WriteString(w, q.URL.Path) })
+	old := newRigOf(t, Options{Workers: 1, DrainTime: 20 * time.Second}, func(s *resource.Snapshot) {
+		withCluster(s, "c", b)
+		s.Listeners["l"].FilterChains[0].RateLimits = []*resource.ConnectionRateLimit{{
+			StatPrefix: "cx", Bucket: resource.TokenBucket{Max: 2, PerFill: 1, Interval: time.Hour},
+			Enabled: resource.Percent{PerMillion: 1_000_000, Denominator: 1},
+		}}
+	})
+	idle := []*person{dialPerson(t, old.addr), dialPerson(t, old.addr)}
+	for _, p := range idle {
+		p.send(getHello)
+		p.answer()
+	}
+	next := succeed(t, old, 1)
+	next.p.StartAccepting()
+	err := old.p.HandOver(t.Context(), func(string) bool { return true }, func(list []HandedConn) (int, error) {
+		next.p.AdoptOffLoop(list)
+		return len(list), nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	for _, p := range append(idle, dialPerson(t, old.addr), dialPerson(t, old.addr)) {
+		p.send(getHello)
+		if body, _ := p.answer(); body != "/hello" {
+			t.Errorf("got %q", body)
+		}
+	}
+}
+
 func TestAddressesThatWereToldGoOverWithTheConnection(t *testing.T) {
 	seen := make(chan string, 10)
 	b := backend(t, func(w http.ResponseWriter, q *http.Request) {

@@ -107,7 +107,7 @@ func (a *adopter) OnAccept(c *reactor.Conn) reactor.Handler {
 		w.stats.adoptFailed++ // the chain has become one that speaks otherwise
 		return nil
 	}
-	handler := w.seat(c, l, conf, ch)
+	handler := w.seat(c, l, conf, ch, false)
 	d, ok := handler.(*downstreamConn)
 	if !ok {
 		return handler

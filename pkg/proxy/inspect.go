@@ -295,7 +295,7 @@ func (i *inspection) leave() reactor.Handler {
 		return nil
 	}
 	w.inspected = i
-	h := w.seat(c, l, conf, ch)
+	h := w.seat(c, l, conf, ch, true)
 	w.inspected = nil
 	return h
 }

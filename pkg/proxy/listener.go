@@ -318,18 +318,19 @@ func (on *listenerOn) OnAccept(c *reactor.Conn) reactor.Handler {
 		l.refuseUnmatched(on.w, c, conf, on.w.loop.Now())
 		return nil
 	}
-	return on.w.seat(c, l, conf, ch)
+	return on.w.seat(c, l, conf, ch, true)
 }
 
-// seat gives a connection to the chain that was chosen for it and returns its handler.
-func (w *worker) seat(c *reactor.Conn, l *listener, conf *listenerConfig, ch *chain) reactor.Handler {
+// seat gives a connection to the chain that was chosen for it and returns its handler. One
+// that is not fresh was a predecessor's, which has charged the rates of connections for it.
+func (w *worker) seat(c *reactor.Conn, l *listener, conf *listenerConfig, ch *chain, fresh bool) reactor.Handler {
 	if limit := ch.limit.Load(); ch.active.Add(1) > limit && limit > 0 {
 		l.left(ch)
 		w.stats.listenerRefused++
 		l.refused.Add(1)
 		return nil
 	}
-	if ch.tooMany(w.proxy, w.loop.Now()) {
+	if fresh && ch.tooMany(w.proxy, w.loop.Now()) {
 		l.left(ch)
 		w.stats.listenerRefused++
 		return nil
