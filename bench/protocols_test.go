@@ -69,7 +69,7 @@ func TestTheLoadsFindNothingWrongWithTheServersThemselves(t *testing.T) {
 		"echo":     {v.echo, loadEcho(3)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, err := c.load(t.Context(), &target{port: c.port, duration: 50 * time.Millisecond})
+			out, err := c.load(t.Context(), &target{port: c.port, duration: 300 * time.Millisecond})
 			if err != nil || out.Failed != 0 || out.Done == 0 || out.Seconds <= 0 {
 				t.Errorf("got %+v, %v", out, err)
 			}

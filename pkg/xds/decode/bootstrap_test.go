@@ -138,7 +138,7 @@ func TestAliasBombsAreRefusedQuickly(t *testing.T) {
 			t.Errorf("%.60s: got %v", in, err)
 		}
 	}
-	if d := time.Since(start); d > 10*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("took %s", d)
 	}
 }
