@@ -309,9 +309,7 @@ func TestEachSideDrainsByItselfAndInItsOwnTime(t *testing.T) {
 	}
 	drained := make(chan error, 1)
 	go func() { drained <- r.p.Drain(t.Context(), DrainInbound) }()
-	for !r.p.Draining() {
-		time.Sleep(time.Millisecond)
-	}
+	r.until("the drain has begun", r.p.Draining)
 	in.send(getHello) // it idled, and was not closed
 	if _, closes := in.answer(); !closes {
 		t.Error("the inbound connection was not told to close")
