@@ -131,7 +131,7 @@ func (a *attempt) verdict(status int, h http.Header, body []byte) Result {
 	}
 	if a.check.ServiceName != nil {
 		r.verified = true
-		if name := h.Get(clusterHeader); !matches(a.check.ServiceName, name) {
+		if name := h.Get(clusterHeader); !a.check.ServiceName.MatchString(name) {
 			r.Reason = fmt.Sprintf("it is of the service %q, not of the one that is expected", clip(name))
 			return r
 		}
@@ -147,22 +147,4 @@ func clip(s string) string { return strings.ToValidUTF8(s[:min(len(s), 100)], "?
 
 func within(list []resource.StatusSpan, status int) bool {
 	return slices.ContainsFunc(list, func(r resource.StatusSpan) bool { return r.From <= status && status < r.To })
-}
-
-// matches applies a matcher to text.
-func matches(m *resource.StringMatch, s string) bool {
-	if m.Fold {
-		s = strings.ToLower(s)
-	}
-	switch m.Kind {
-	case resource.MatchExact:
-		return s == m.Value
-	case resource.MatchPrefix:
-		return strings.HasPrefix(s, m.Value)
-	case resource.MatchSuffix:
-		return strings.HasSuffix(s, m.Value)
-	case resource.MatchContains:
-		return strings.Contains(s, m.Value)
-	}
-	return m.Regex != nil && m.Regex.MatchString(s)
 }

@@ -245,7 +245,7 @@ func (v *verifier) accepts(id *Identity) bool {
 			}
 		}
 		for _, n := range names {
-			if matches(&m.Match, n) || m.Kind == resource.SANDNS && wildcard(&m.Match, n) {
+			if m.Match.MatchString(n) || m.Kind == resource.SANDNS && wildcard(&m.Match, n) {
 				return true
 			}
 		}

@@ -4,6 +4,7 @@ package resource
 
 import (
 	"regexp"
+	"strings"
 	"time"
 )
 
@@ -101,6 +102,25 @@ type StringMatch struct {
 	Value string
 	Regex *regexp.Regexp
 	Fold  bool // without case; Value is in lower case then
+}
+
+// MatchString reports whether the text matches. A matcher of the kind MatchRegex
+// without an expression matches nothing.
+func (m *StringMatch) MatchString(s string) bool {
+	if m.Fold {
+		s = strings.ToLower(s)
+	}
+	switch m.Kind {
+	case MatchExact:
+		return s == m.Value
+	case MatchPrefix:
+		return strings.HasPrefix(s, m.Value)
+	case MatchSuffix:
+		return strings.HasSuffix(s, m.Value)
+	case MatchContains:
+		return strings.Contains(s, m.Value)
+	}
+	return m.Regex != nil && m.Regex.MatchString(s)
 }
 
 // StringKind is a way to match text.
