@@ -45,6 +45,7 @@ func bulky(t *testing.T, size int) tls.Certificate {
 // TestHandshakesThatDoNotEndAreCut: in bytes, with what is read of a client counted
 // before crypto/tls has the message that it is part of, and in time.
 func TestHandshakesThatDoNotEndAreCut(t *testing.T) {
+	t.Parallel() // it mostly waits for the time of a handshake
 	d := serveSecure(t, t.TempDir())
 	connect := func(t *testing.T) net.Conn {
 		t.Helper()

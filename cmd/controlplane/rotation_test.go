@@ -54,6 +54,7 @@ func trusts(t *testing.T, one, other *identity.Credentials) error {
 // time, a rotation. At no moment does one refuse the other, each call succeeds, and
 // certificates of both roots are valid side by side.
 func TestATrustBundleRollsOverWithOverlap(t *testing.T) {
+	t.Parallel() // it mostly waits for certificates to grow old
 	d := serveSecure(t, t.TempDir(), "--cert-life", "6s")
 	a, b := d.keeper("orders"), d.keeper("payments")
 	d.keep(d.dial(a.ClientTLS(), d.token("orders")), "orders", a)

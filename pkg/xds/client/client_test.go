@@ -4,6 +4,7 @@ package client_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"os"
@@ -24,7 +25,13 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/xdstest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Tests that run in parallel mostly wait for the client's timers. On the command line -parallel overrides it.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 const nodeID = "test-id"
 

@@ -108,6 +108,7 @@ func (c *consumer) counted(t *testing.T, want *client.ExtensionStatus) {
 }
 
 func TestFiltersComeByThemselvesInEveryModeOfDelivery(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

@@ -123,6 +123,7 @@ func TestABadResourceIsRefusedByNameAndDoesNotStopTheOthers(t *testing.T) {
 }
 
 func TestAServerThatRepeatsARefusedResponseIsNotAnsweredInALoop(t *testing.T) {
+	t.Parallel()
 	s := xdstest.Start(t, xdstest.Options{ADS: true})
 	p := good("ads", "1")
 	s.Set(t, nodeID, snapshot(t, "1", p))
@@ -146,6 +147,7 @@ func TestAServerThatRepeatsARefusedResponseIsNotAnsweredInALoop(t *testing.T) {
 }
 
 func TestConfigurationSurvivesTheDeathAndReturnOfItsServer(t *testing.T) {
+	t.Parallel()
 	for _, mode := range []string{"ads", "delta-ads", "delta"} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()

@@ -29,6 +29,7 @@ func oversized(t *testing.T, c *client.Client) {
 }
 
 func TestAnOversizedResponseIsNotTakenAndTheLastGoodOneStays(t *testing.T) {
+	t.Parallel()
 	for _, mode := range modes {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
