@@ -48,6 +48,7 @@ func endpointsOf(s *mesh.Sidecar) ([]string, error) {
 // and, while it is away, an application: nothing fails, nothing changes but that
 // outlier detection leaves the dead one out. Then it returns and all catch up.
 func TestTrafficFlowsWhileTheControlPlaneIsAway(t *testing.T) {
+	t.Parallel() // it mostly waits while time goes by
 	const ejected = "cluster.outbound|orders.outlier_detection.ejections_enforced_total"
 	f := newFleet(t)
 	load := mesh.StartLoad(t, mesh.LoadConfig{Address: f.web.Outbound, Host: orders, Conns: 20, Rate: 200})

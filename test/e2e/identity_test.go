@@ -52,6 +52,7 @@ func identityOf(s *mesh.Sidecar) (own certificate, roots int, err error) {
 // plane is killed and comes back, under load. No request fails, and no key leaves a
 // sidecar.
 func TestSidecarsKeepTheirIdentityOverMutualTLS(t *testing.T) {
+	t.Parallel() // it mostly waits for certificates to grow old
 	secure := mesh.FreeAddress(t)
 	m := mesh.New(t, "--xds-mtls", secure, "--cert-life", "8s")
 	roots := filepath.Join(m.Dir, "roots.pem")

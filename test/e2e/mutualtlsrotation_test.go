@@ -28,6 +28,7 @@ const rotationsEnv = "OUTRIGGER_ROTATIONS"
 // over mutual TLS. No request fails, new handshakes use the new certificate, and
 // connections that are open go on.
 func TestMutualTLSRotatesUnderLoad(t *testing.T) {
+	t.Parallel() // it mostly waits for certificates to grow old
 	rotations := 3
 	if s := os.Getenv(rotationsEnv); s != "" {
 		if _, err := fmt.Sscan(s, &rotations); err != nil {

@@ -5,6 +5,7 @@ package mesh
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -36,6 +37,10 @@ var (
 func Main(m *testing.M) int {
 	if os.Getenv(appEnv) != "" {
 		return runApp()
+	}
+	// Tests that run in parallel mostly wait. On the command line -parallel overrides it.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		return complain(err)
 	}
 	if err := os.Setenv(coredump.Allow, "1"); err != nil { // tests look at open files and memory
 		return complain(err)
