@@ -5,6 +5,7 @@ package attack
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -33,6 +34,11 @@ func TestMain(m *testing.M) { os.Exit(run(m)) }
 func run(m *testing.M) int {
 	if addr := os.Getenv(asAttacker); addr != "" {
 		return attack(addr)
+	}
+	// Tests that run in parallel mostly wait. On the command line -parallel overrides it.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
 	}
 	if err := watchSources(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
