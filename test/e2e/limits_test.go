@@ -55,7 +55,6 @@ func (c *crowd) leave() {
 // TestSlowClientsAreClosedByTimersAndOthersServed sends heads and bodies byte by
 // byte and leaves answers unread, with the timers shortened.
 func TestSlowClientsAreClosedByTimersAndOthersServed(t *testing.T) {
-	t.Parallel()
 	kinds := []struct {
 		name, first string
 		slow        string // sent again and again
