@@ -42,7 +42,11 @@ func randomBalancing(rng *rand.Rand) resource.LoadBalancing {
 // Whatever the configuration: no crash, no host that health rules out except in
 // panic, none of a cluster without hosts, and none lacking where one may be had.
 func TestPicksOfAnyClusterObeyHealth(t *testing.T) {
-	for seed := range uint64(3000) {
+	seeds := uint64(3000)
+	if testing.Short() {
+		seeds = 300
+	}
+	for seed := range seeds {
 		rng := rand.New(rand.NewPCG(seed, 0))
 		c := NewCluster(&resource.Cluster{LB: randomBalancing(rng), Static: randomAssignment(rng)})
 		p := NewPicker(&c.View().cfg.LB, seed)

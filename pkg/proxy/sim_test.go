@@ -272,7 +272,7 @@ var behaviours = []func(rng *rand.Rand, r *simRig, p *sim.Peer, id string){
 func TestAnyMixOfFaultsGivesBackWhatItHeld(t *testing.T) {
 	seeds := 100
 	if testing.Short() {
-		seeds = 30
+		seeds = 10
 	}
 	for seed := range seeds {
 		t.Run(strconv.Itoa(seed), func(t *testing.T) { walk(t, uint64(seed)) })

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -200,6 +201,9 @@ func relayRig(t *testing.T, network string, k *splicing) (through func() (client
 
 const relayed = 32 << 20
 
+// stream is what is relayed; nobody changes it.
+var stream = sync.OnceValue(func() []byte { return numbers(relayed) })
+
 // numbers is a stream in which each place differs from those a page or a buffer away.
 func numbers(n int) []byte {
 	b := make([]byte, n)
@@ -262,7 +266,7 @@ func TestWhatTheKernelHandsOnArrivesWholeWithItsEnd(t *testing.T) {
 				k := &splicing{inputRefused: k.inputRefused, outputRefused: k.outputRefused}
 				through, r := relayRig(t, network, k)
 				client, server := through()
-				b := numbers(relayed)
+				b := stream()
 				carry(t, client, server, b)
 				carry(t, server, client, b[:relayed/2])
 				for range 2 {
@@ -285,7 +289,7 @@ func TestWhatTheKernelHandsOnArrivesWholeWithItsEnd(t *testing.T) {
 func TestAResetLeavesNothingInThePipe(t *testing.T) {
 	k := &splicing{}
 	through, r := relayRig(t, "tcp", k)
-	b := numbers(relayed)
+	b := stream()
 	for range 4 {
 		client, server := through()
 		go func(c *net.TCPConn) {
@@ -325,7 +329,7 @@ func TestAnInterruptedRelayLeavesNothingInThePipe(t *testing.T) {
 			through, r := relayRig(t, "tcp", k)
 			k.fault.Store(fault)
 			client, server := through()
-			b := numbers(relayed)
+			b := stream()
 			came := make(chan bool)
 			go func() { came <- repeats(server, b) }()
 			for { // until both sides were busy at the wrong moment

@@ -40,7 +40,11 @@ func everywhere(t *testing.T, test func(t *testing.T, r *rig)) {
 		test(t, kernelRig(t, fmt.Sprintf("@outrigger-test-%d", os.Getpid())))
 	})
 	t.Run("sim", func(t *testing.T) { test(t, simRig(t, 1, sim.Link{})) })
-	for seed := range uint64(10) {
+	seeds := uint64(10)
+	if testing.Short() {
+		seeds = 3
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint("hostile", seed), func(t *testing.T) {
 			test(t, simRig(t, seed, hostile))
 		})
@@ -272,11 +276,14 @@ func (s *script) echo() *script {
 	return s
 }
 
-// pattern is n bytes of which each tells where it belongs.
-func pattern(n int) []byte {
-	b := make([]byte, n)
+// pattern is n bytes, at most 16 MiB, of which each tells where it belongs. They are
+// all the same bytes: nobody changes them.
+func pattern(n int) []byte { return longest[:n:n] }
+
+var longest = func() []byte {
+	b := make([]byte, 16<<20)
 	for i := range b {
 		b[i] = byte(i ^ i>>8 ^ i>>16)
 	}
 	return b
-}
+}()

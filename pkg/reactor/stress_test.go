@@ -170,7 +170,11 @@ func (m *monkey) act() {
 }
 
 func TestNoOrderOfVerbsLosesBytesOrCallsTwice(t *testing.T) {
-	for seed := range uint64(150) {
+	seeds := uint64(150)
+	if testing.Short() {
+		seeds = 40
+	}
+	for seed := range seeds {
 		r := simRig(t, seed, sim.Link{Latency: time.Millisecond, Jitter: 2 * time.Millisecond, MaxSegment: 5000, Window: 30_000, ShortWrites: 0.2})
 		rng := rand.New(rand.NewPCG(seed, 99))
 		var all []*monkey

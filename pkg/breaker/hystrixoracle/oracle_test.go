@@ -191,7 +191,11 @@ func randomScript(seed uint64) script {
 
 func TestDecisionsAreThoseOfHystrix(t *testing.T) {
 	var scripts []script
-	for seed := range uint64(200) {
+	seeds := uint64(200)
+	if testing.Short() {
+		seeds = 50
+	}
+	for seed := range seeds {
 		scripts = append(scripts, randomScript(seed))
 	}
 	steps, refused, probes := 0, 0, 0
