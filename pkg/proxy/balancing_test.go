@@ -43,6 +43,32 @@ func (r *balanceRig) serveEndpoint(addr string, answer func(string) (string, tim
 	})
 }
 
+// TestTheRuntimeBalances: the runtime's values of a cluster's keys hold as soon as they are
+// there, those that cannot be do not, and without them it is what the cluster says.
+func TestTheRuntimeBalances(t *testing.T) {
+	r := newBalanceRig(t, resource.LoadBalancing{
+		Policy: resource.LeastRequest, ChoiceCount: 2, ActiveRequestBias: 1, BiasKey: "bias",
+		SlowStart: resource.SlowStart{Window: time.Second, Aggression: 1, AggressionKey: "aggression"},
+	}, answerOK, "10.0.1.1:80")
+	for _, c := range []struct {
+		numbers          map[string]float64
+		bias, aggression float64
+	}{
+		{map[string]float64{"bias": 0, "aggression": 2}, 0, 2},
+		{map[string]float64{"bias": 1000, "aggression": 0}, 1, 1},
+		{map[string]float64{"bias": 3}, 3, 1},
+		{nil, 1, 1},
+	} {
+		r.snap.Runtime = &resource.Runtime{Numbers: c.numbers}
+		r.apply()
+		lb := r.p.slot("c").spec.Load().res.LB
+		if lb.ActiveRequestBias != c.bias || lb.SlowStart.Aggression != c.aggression {
+			t.Errorf("%v: got bias %v and aggression %v, want %v and %v", c.numbers, lb.ActiveRequestBias, lb.SlowStart.Aggression, c.bias, c.aggression)
+		}
+		r.ask(1)
+	}
+}
+
 const plainOK = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 func answerOK(string) (string, time.Duration) { return plainOK, 0 }

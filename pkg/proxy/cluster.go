@@ -35,7 +35,8 @@ type cluster struct {
 // clusterSpec is a cluster's settings with the state that must be exact over
 // workers. The state is carried over from spec to spec.
 type clusterSpec struct {
-	res      *resource.Cluster
+	given    *resource.Cluster // by configuration
+	res      *resource.Cluster // what is given, with the runtime's values
 	assigned *resource.Assignment
 	lb       *lb.Cluster
 	limits   [2]*breaker.Limits // by routing priority: default, high
@@ -44,6 +45,24 @@ type clusterSpec struct {
 	health   *health.Cluster    // nil: no active health checks
 	changes  uint64             // of the members, so far
 	bind     netip.Addr         // source address, invalid for any
+}
+
+// byRuntime is a cluster with the runtime's values: c itself where none counts. Values that
+// configuration could not have do not count.
+func (p *Proxy) byRuntime(c *resource.Cluster) *resource.Cluster {
+	lb := c.LB
+	if bias := p.runtimeNumber(lb.BiasKey, lb.ActiveRequestBias); resource.ActiveRequestBias(bias) {
+		lb.ActiveRequestBias = bias
+	}
+	if a := p.runtimeNumber(lb.SlowStart.AggressionKey, lb.SlowStart.Aggression); resource.Aggression(a) {
+		lb.SlowStart.Aggression = a
+	}
+	if lb.ActiveRequestBias == c.LB.ActiveRequestBias && lb.SlowStart.Aggression == c.LB.SlowStart.Aggression {
+		return c
+	}
+	changed := *c
+	changed.LB = lb
+	return &changed
 }
 
 // newSpec makes the spec that follows prev (nil for the first).

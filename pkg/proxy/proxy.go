@@ -288,14 +288,16 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 			a = &resource.Assignment{Cluster: name}
 		}
 		prev := c.spec.Load()
-		if prev != nil && prev.res == res && prev.assigned == a {
+		keyed := res.LB.BiasKey != "" || res.LB.SlowStart.AggressionKey != ""
+		if prev != nil && prev.given == res && prev.assigned == a && !(keyed && p.recompile) {
 			continue
 		}
 		was := c.spokenTo()
 		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
 			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
 		}
-		spec := newSpec(prev, res, a, p.ejections, rand.Uint64())
+		spec := newSpec(prev, p.byRuntime(res), a, p.ejections, rand.Uint64())
+		spec.given = res
 		p.prepareHealth(c, spec)
 		c.spec.Store(spec)
 		spec.checkHealth()

@@ -49,7 +49,7 @@ func (c *configCounts) cluster(prev *clusterSpec, res *resource.Cluster) {
 	switch {
 	case prev == nil:
 		c.clusterAdded++
-	case prev.res != res:
+	case prev.given != res:
 		c.clusterModified++
 	}
 }

@@ -241,8 +241,8 @@ func (j *job) leastRequest(lb *resource.LoadBalancing, choices interface{ GetVal
 	}
 	if bias != nil {
 		lb.ActiveRequestBias = bias.GetDefaultValue()
-		j.only(!(lb.ActiveRequestBias >= 0 && lb.ActiveRequestBias <= 100), p.field("active_request_bias").field("default_value"), "must be between 0 and 100")
-		j.only(bias.GetRuntimeKey() != "", p.field("active_request_bias").field("runtime_key"), notSupported)
+		j.only(!resource.ActiveRequestBias(lb.ActiveRequestBias), p.field("active_request_bias").field("default_value"), "must be between 0 and 100")
+		lb.BiasKey = bias.GetRuntimeKey()
 	}
 }
 

@@ -67,6 +67,11 @@ func TestBalancingIsRead(t *testing.T) {
 				l.Policy, l.SlowStart = resource.ClientWeighted, slow
 				l.ClientWeights = &resource.ClientWeights{Expiration: time.Minute, Update: 100 * time.Millisecond, Metrics: []string{"named_metrics.queue"}}
 			}},
+		{"a bias and an aggression of the runtime", typed("least_request", "LeastRequest", `, active_request_bias: {default_value: 2, runtime_key: b}, slow_start_config: {slow_start_window: 1s, aggression: {default_value: 1.5, runtime_key: k}}`),
+			func(l *resource.LoadBalancing) {
+				l.Policy, l.ActiveRequestBias, l.BiasKey = resource.LeastRequest, 2, "b"
+				l.SlowStart = resource.SlowStart{Window: time.Second, Aggression: 1.5, AggressionKey: "k", MinWeightPercent: 10}
+			}},
 		{"the first", typed("pick_first", "PickFirst", `, shuffle_address_list: true`),
 			func(l *resource.LoadBalancing) { l.Policy, l.ShuffleAddresses = resource.PickFirst, true }},
 		{"bounded loads", `{name: a, ` + eds + `, lb_policy: MAGLEV, common_lb_config: {consistent_hashing_lb_config: {use_hostname_for_hashing: true, hash_balance_factor: 120}}}`,
@@ -94,8 +99,6 @@ func TestBadBalancingIsRefusedByFieldPath(t *testing.T) {
 			`round_robin_lb_config.slow_start_config.slow_start_window: must be between`},
 		{"no aggression", typed("round_robin", "RoundRobin", `, slow_start_config: {slow_start_window: 1s, aggression: {default_value: 0}}`),
 			`slow_start_config.aggression.default_value: must be above 0 and at most 100`},
-		{"aggression at run time", typed("round_robin", "RoundRobin", `, slow_start_config: {slow_start_window: 1s, aggression: {default_value: 1, runtime_key: k}}`),
-			`slow_start_config.aggression.runtime_key: not supported`},
 		{"more than all", typed("least_request", "LeastRequest", `, slow_start_config: {slow_start_window: 1s, min_weight_percent: {value: 101}}`),
 			`slow_start_config.min_weight_percent.value: value must be inside range [0, 100]`},
 		{"no decay", typed("peak_ewma", "PeakEwma", `, decay_time: 0s`), `typed_config.decay_time: must be above 0s`},

@@ -32,8 +32,8 @@ func (j *job) slowStart(m slowStartConfig, p *place) resource.SlowStart {
 	}
 	if a := m.GetAggression(); a != nil {
 		s.Aggression = a.GetDefaultValue()
-		j.only(!(s.Aggression > 0 && s.Aggression <= 100), p.field("aggression").field("default_value"), "must be above 0 and at most 100")
-		j.only(a.GetRuntimeKey() != "", p.field("aggression").field("runtime_key"), notSupported)
+		j.only(!resource.Aggression(s.Aggression), p.field("aggression").field("default_value"), "must be above 0 and at most 100")
+		s.AggressionKey = a.GetRuntimeKey()
 	}
 	return s
 }

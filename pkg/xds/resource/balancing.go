@@ -9,8 +9,15 @@ import "time"
 type SlowStart struct {
 	Window           time.Duration // 0: off; counted in milliseconds
 	Aggression       float64       // default 1: linear
+	AggressionKey    string        // of the runtime, over Aggression; "" for none
 	MinWeightPercent float64       // default 10
 }
+
+// Aggression tells whether f can be that of a slow start.
+func Aggression(f float64) bool { return f > 0 && f <= 100 }
+
+// ActiveRequestBias tells whether f can be that of least_request.
+func ActiveRequestBias(f float64) bool { return f >= 0 && f <= 100 }
 
 // LatencyEstimate says how peak_ewma estimates a host's round-trip time.
 type LatencyEstimate struct {

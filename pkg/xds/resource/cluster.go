@@ -92,6 +92,7 @@ type LoadBalancing struct {
 
 	ChoiceCount       int       // least_request, default 2
 	ActiveRequestBias float64   // least_request, default 1
+	BiasKey           string    // of the runtime, over ActiveRequestBias; "" for none
 	FullScan          bool      // least_request: the least of all, not of ChoiceCount
 	SlowStart         SlowStart // of round_robin and least_request
 
