@@ -45,7 +45,7 @@ func (s *session) atRest(kinds ...string) []proxy {
 	for _, p := range proxies {
 		for _, k := range kinds {
 			mesh := k == "envoy" || k == "sidecar"
-			if p.Kind == k && p.Features == mesh && s.o.measures(p.Name) {
+			if p.Kind == k && p.Features == mesh && !p.Resilience && s.o.measures(p.Name) {
 				out = append(out, p)
 			}
 		}

@@ -23,7 +23,7 @@ const (
 // colours by proxy: the features of a kind darken its hue.
 var colours = map[string]string{
 	"nginx": "#4c9a5b", "haproxy": "#8a8f98", "envoy": "#d9a9d0", "envoy-on": "#a8509a",
-	"sidecar": "#8fb8e8", "sidecar-on": "#1f66b8",
+	"sidecar": "#8fb8e8", "sidecar-on": "#1f66b8", "sidecar-all": "#123f73",
 }
 
 // plot draws CPU per request as bars, a panel for each body and a group for each

@@ -31,8 +31,13 @@ type proxy struct {
 	Name     string
 	Kind     string // nginx, haproxy, envoy or sidecar
 	Features bool
-	template string
-	profiled bool // has an admin port that hands out CPU profiles
+	// Resilience is, beyond the features: active health checks, outlier detection by
+	// every detector, slow start, slow calls and recovery in the circuit, retries with
+	// budget, waits and other hosts, hedging, timeouts, a local rate limit, adaptive
+	// concurrency and fault injection.
+	Resilience bool
+	template   string
+	profiled   bool // has an admin port that hands out CPU profiles
 }
 
 // proxies is every contestant, in the order of tables and plots.
@@ -43,6 +48,7 @@ var proxies = []proxy{
 	{Name: "envoy-on", Kind: "envoy", Features: true, template: "mesh.yaml.tmpl"},
 	{Name: "sidecar", Kind: "sidecar", template: "mesh.yaml.tmpl"},
 	{Name: "sidecar-on", Kind: "sidecar", Features: true, template: "mesh.yaml.tmpl"},
+	{Name: "sidecar-all", Kind: "sidecar", Features: true, Resilience: true, template: "mesh.yaml.tmpl"},
 }
 
 func proxyNames() []string {
@@ -66,6 +72,7 @@ type settings struct {
 	MaxConnections int
 	OpenFiles      uint64
 	Features       bool
+	Resilience     bool
 	Sidecar        bool
 	StreamModule   string // nginx's, where a frontend is TCP
 	Clusters       []namedEndpoints

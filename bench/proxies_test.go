@@ -63,6 +63,24 @@ func TestTheMeshConfigurationDiffersOnlyInWhatEnvoyHasNot(t *testing.T) {
 	}
 }
 
+// TestResilienceIsFeaturesAndMore: what sidecar-all has on is what it says.
+func TestResilienceIsFeaturesAndMore(t *testing.T) {
+	s := settings{Name: "x", Listeners: plainAndTLS(), Upstreams: []upstream{{Name: "backend", Ports: []int{2, 3}}}, Collector: 4, AccessLog: os.DevNull, Features: true, Resilience: true, Sidecar: true}
+	file, err := render("mesh.yaml.tmpl", s, filepath.Join(t.TempDir(), "mesh.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, feature := range []string{"access_log", "tracing", "retry_back_off", "hedge_policy", "retry_budget", "health_checks", "enforcing_success_rate", "slow_start_config", "slowCallMs", "local_ratelimit", "adaptive_concurrency", "filters.http.fault"} {
+		if !strings.Contains(string(text), feature) {
+			t.Errorf("there is no %s", feature)
+		}
+	}
+}
+
 func TestManyClustersHaveTenEndpointsEachAllDifferent(t *testing.T) {
 	seen := map[string]bool{}
 	for _, c := range manyClusters(7000) {

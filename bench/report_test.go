@@ -29,7 +29,7 @@ func exampleResult() *Result {
 		Options: Options{Rounds: 3, Duration: 2 * time.Second, Connections: []int{4, 64}, Bodies: []string{"small", "16k"}, Protocols: []string{"h2c-16x32", "handshake-full"}},
 		Faults:  []string{"nginx, small body, 4 connections, round 1: 2 of 1000 requests failed"},
 	}
-	base := map[string]float64{"nginx": 10, "haproxy": 11, "envoy": 40, "envoy-on": 50, "sidecar": 8, "sidecar-on": 9}
+	base := map[string]float64{"nginx": 10, "haproxy": 11, "envoy": 40, "envoy-on": 50, "sidecar": 8, "sidecar-on": 9, "sidecar-all": 9.5}
 	for _, b := range r.Options.Bodies {
 		for _, n := range r.Options.Connections {
 			for _, p := range proxies {

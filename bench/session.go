@@ -140,7 +140,7 @@ func (s *session) startWithSettings(ctx context.Context, p proxy, set settings) 
 		set.Listeners[i].Port = ports[i]
 		in.ports[set.Listeners[i].Name] = ports[i]
 	}
-	set.Name, set.Features, set.Sidecar = p.Name, p.Features, p.Kind == "sidecar"
+	set.Name, set.Features, set.Resilience, set.Sidecar = p.Name, p.Features, p.Resilience, p.Kind == "sidecar"
 	config, err := render(p.template, set, filepath.Join(s.dir, p.Name+filepath.Ext(strings.TrimSuffix(p.template, ".tmpl"))))
 	if err != nil {
 		return nil, 0, err

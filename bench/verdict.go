@@ -7,6 +7,7 @@ import "fmt"
 // The bars that the sidecar has to clear.
 const (
 	maxToNginx        = 1.0
+	maxResilience     = 1.10
 	maxToEnvoy        = 0.25
 	maxToEnvoyFew     = 0.28
 	fewConnections    = 4 // up to so many, nginx's bar is met within the spread
@@ -34,6 +35,11 @@ func judge(r *Result) []Verdict {
 	for i := range r.Load {
 		if c := &r.Load[i]; c.Proxy == "sidecar-on" {
 			out = append(out, judgeCell(r, c)...)
+		} else if x := c.ratioTo(r.cell("sidecar-on", c.Body, c.Connections)); c.Proxy == "sidecar-all" && x.N > 0 {
+			out = append(out, Verdict{
+				Bar:      fmt.Sprintf("%s body, %d connections: CPU with all of resilience at most %.2f × without", c.Body, c.Connections, maxResilience),
+				Measured: ratioText(x), Holds: x.Median <= maxResilience,
+			})
 		}
 	}
 	add := func(holds bool, measured, bar string, args ...any) {
