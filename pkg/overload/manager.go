@@ -30,6 +30,7 @@ type Manager struct {
 	actions  [resource.OverloadActions]*resource.OverloadAction
 	triggers [resource.OverloadActions][]trigger
 	most     int64 // connections; negative: any number
+	points   points
 	// atomic
 	state     atomic.Uint64
 	pressures []atomic.Uint64 // by monitor, bits of a float64
@@ -54,14 +55,19 @@ func New(c resource.Overload) *Manager {
 	}
 	for i := range c.Actions {
 		a := &c.Actions[i]
-		m.actions[a.Kind] = a
-		for _, t := range a.Triggers {
-			if n, ok := index[t.Monitor]; ok {
-				m.triggers[a.Kind] = append(m.triggers[a.Kind], trigger{n, t.From, t.To})
-			}
+		m.actions[a.Kind], m.triggers[a.Kind] = a, triggersOf(a.Triggers, index)
+	}
+	m.points.set(c.Points, index)
+	return m
+}
+
+func triggersOf(list []resource.OverloadTrigger, index map[string]int) (out []trigger) {
+	for _, t := range list {
+		if n, ok := index[t.Monitor]; ok {
+			out = append(out, trigger{n, t.From, t.To})
 		}
 	}
-	return m
+	return out
 }
 
 // State is the state of now. Anybody may ask.
@@ -79,7 +85,8 @@ func (m *Manager) MaxConnections() int64 { return m.most }
 
 // Update looks at every monitor and publishes the state. Read returns how much of the
 // resource is in use, in the unit of the monitor's Max; a monitor that cannot be read
-// keeps its pressure. It reports whether the state is another one.
+// keeps its pressure. It reports whether the state or what is shed is
+// another one.
 func (m *Manager) Update(read func(i int, o *resource.OverloadMonitor) (used float64, err error)) (changed bool) {
 	for i := range m.config.Monitors {
 		o := &m.config.Monitors[i]
@@ -92,13 +99,19 @@ func (m *Manager) Update(read func(i int, o *resource.OverloadMonitor) (used flo
 	}
 	var s State
 	for k := range resource.OverloadActions {
-		scale := 0.0
-		for _, t := range m.triggers[k] {
-			scale = max(scale, t.scale(m.pressure(t.monitor)))
-		}
-		s = s.with(k, hundredths(scale))
+		s = s.with(k, m.scale(m.triggers[k]))
 	}
-	return State(m.state.Swap(uint64(s))) != s
+	changed = State(m.state.Swap(uint64(s))) != s
+	return m.updatePoints() || changed
+}
+
+// scale is how far the trigger goes that goes furthest, in hundredths.
+func (m *Manager) scale(triggers []trigger) uint8 {
+	scale := 0.0
+	for _, t := range triggers {
+		scale = max(scale, t.scale(m.pressure(t.monitor)))
+	}
+	return hundredths(scale)
 }
 
 // hundredths rounds; in full is nothing less than in full.

@@ -213,6 +213,10 @@ func (a *attempt) count(f *failure, now int64) {
 	case classConnect:
 		s.rqPendingFailure++
 		on.outcome(a, breaker.NotConnect, now)
+	case classOverloaded: // it did answer
+		s.response(a.status, now-a.sentAt)
+		a.host.Stats.RqError.Add(1)
+		on.outcome(a, breaker.Response, now)
 	case classShort:
 		s.rqPendingFailure++
 		on.cancelled(a, now)

@@ -185,6 +185,9 @@ func (d *downstreamConn) OnData(c *reactor.Conn, in []byte) int {
 			}
 		}
 	}
+	if d.w.shed != 0 && d.shedHTTP1() {
+		return len(in)
+	}
 	total := 0
 	for {
 		if d.closing {

@@ -41,6 +41,7 @@ type http2Conn struct {
 	served     uint32
 	closing    bool
 	reading    bool  // inside of Decode
+	begun      bool  // something has come
 	heard      int64 // when something came last
 	counted    byteCount
 	kept       filter.ConnectionState
@@ -90,7 +91,7 @@ func (c *http2Conn) OnConnect(*reactor.Conn) {}
 // decoded, so that short bodies are there with their heads.
 func (c *http2Conn) OnData(_ *reactor.Conn, in []byte) int {
 	c.countBytes()
-	if c.closing {
+	if c.closing || c.shedHTTP2() {
 		return len(in)
 	}
 	c.reading, c.heard = true, c.w.loop.Now()

@@ -21,7 +21,7 @@ func (x *exchange) prepareRequest() filter.Verdict {
 	m, h := x.manager.res, &x.Request
 	x.Record.Protocol = h.Protocol
 	if x.overloaded() {
-		return x.reply(&failureOverloaded)
+		return x.refuseOverloaded()
 	}
 	if h.Protocol == codec.HTTP10 && !m.Accept10 {
 		return x.reply(&failureHTTP10)

@@ -57,7 +57,7 @@ func (x *exchange) perTryTimeout() bool {
 // reports false for an answer that the policy does not want: another is under way.
 func (x *exchange) takesOver(a *attempt, h *codec.ResponseHead, last bool) bool {
 	x.dropHedge(a)
-	if x.wantsRetry(h) || x.peerFailure(h) != nil {
+	if x.wantsRetry(h) || x.peerFailure(h, last) != nil {
 		a.complete = a.complete || last
 		a.finish(nil)
 		return false

@@ -19,6 +19,7 @@ func (w *worker) beginTick() {
 	if s := w.proxy.overload.State(); s != w.load {
 		w.loadChanged(s)
 	}
+	w.shed = w.proxy.overload.Points()
 }
 
 // loadChanged puts a state into force: what is not asked for at each request or
@@ -106,7 +107,10 @@ func (w *worker) endsKeepAlive(m *manager, l *listener) bool {
 // overloaded draws whether a request is refused before anything is done for it.
 func (x *exchange) overloaded() bool {
 	w := x.w
-	if w.load == 0 || x.manager.listener.BypassOverload || !w.load.Hit(resource.ActionStopAcceptingRequests, w.random.Uint64()) {
+	if w.load == 0 && w.shed == 0 || x.manager.listener.BypassOverload {
+		return false
+	}
+	if !w.load.Hit(resource.ActionStopAcceptingRequests, w.random.Uint64()) && !w.sheds(resource.ShedHeaders) {
 		return false
 	}
 	x.manager.stats.on[w.index].rqOverload++
@@ -128,7 +132,10 @@ func (l *listener) tooManyConnections(w *worker, res *resource.Listener) bool {
 		l.globalRefused.Add(1)
 		return true
 	}
-	if w.load != 0 && !res.BypassOverload && w.load.Hit(resource.ActionRejectConnections, w.random.Uint64()) {
+	if w.load == 0 && w.shed == 0 || res.BypassOverload {
+		return false
+	}
+	if w.load.Hit(resource.ActionRejectConnections, w.random.Uint64()) || w.sheds(resource.ShedAccept) {
 		l.overloadRefused.Add(1)
 		return true
 	}

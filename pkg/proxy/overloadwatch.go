@@ -72,15 +72,21 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	for _, w := range p.workers {
 		w.loop.PostOffLoop(func() {}) // its tick looks
 	}
-	p.log.Warn("overload", "resources", p.overload.Resources(), "actions", overloadNames(p.overload.State()))
+	p.log.Warn("overload", "resources", p.overload.Resources(), "actions", overloadNames(p.overload))
 }
 
-// overloadNames are the actions that are taken, with how far.
-func overloadNames(s overload.State) string {
+// overloadNames are the actions that are taken and the points that shed, with how far.
+func overloadNames(m *overload.Manager) string {
 	var list []string
+	s := m.State()
 	for k := range resource.OverloadActions {
 		if n := s.Scale(k); n > 0 {
 			list = append(list, strings.TrimPrefix(k.String(), "envoy.overload_actions.")+" "+strconv.Itoa(int(n))+" %")
+		}
+	}
+	for _, p := range m.PointList() {
+		if p.Scale > 0 {
+			list = append(list, strings.TrimPrefix(p.Kind.String(), "envoy.load_shed_points.")+" "+strconv.Itoa(int(p.Scale))+" %")
 		}
 	}
 	if len(list) == 0 {
@@ -141,6 +147,11 @@ func (s *sampler) overload(m *overload.Manager) {
 		s.in(metrics.NewScope("overload."+k.String(), "overload."+k.String()))
 		s.add("active", "1 where the action is taken in full.", gauge, n/100)
 		s.add("scale_percent", "How far the action is taken.", gauge, n)
+	}
+	for _, p := range m.PointList() {
+		s.in(metrics.NewScope("overload."+p.Kind.String(), "overload."+p.Kind.String()))
+		s.add("scale_percent", "How much the point sheds.", gauge, uint64(p.Scale))
+		s.add("shed_load_count", "Connections and requests that it has shed.", counter, p.Shed)
 	}
 	s.in(nil)
 }

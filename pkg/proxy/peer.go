@@ -8,19 +8,27 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
-// An inbound sidecar whose application is gone answers 503 in its place. Only it
-// knows whether the request may be sent elsewhere, so it says so in a header, and
-// the outbound sidecar treats the answer like a failure of its own: what was not
-// processed is tried again, what was reset only where that is idempotent.
+// An inbound sidecar whose application is gone, or which is overloaded, answers 503 in
+// its place. Only it knows whether the request may be sent elsewhere, so it says so in a
+// header, and the outbound sidecar treats the answer like a failure of its own: what was
+// not processed is tried again, what was reset only where that is idempotent.
 const (
-	peerHeader  = "x-outrigger-upstream-failure"
-	peerConnect = "connect"
-	peerReset   = "reset"
+	peerHeader   = "x-outrigger-upstream-failure"
+	peerConnect  = "connect"
+	peerReset    = "reset"
+	peerOverload = "overload"
 )
 
-// tellPeer marks a reply of an inbound listener to a failed application.
+// failurePeerOverloaded stands for the refusal of an endpoint's sidecar that is
+// overloaded. The flag keeps proxies before us from trying it again by policy.
+var failurePeerOverloaded = failure{
+	Flag: record.UO, Status: 503, Details: "upstream_overloaded", Body: failureOverloaded.Body, Class: classOverloaded,
+}
+
+// tellPeer marks a reply of an inbound listener to a failed application, or in place of
+// it.
 func (x *exchange) tellPeer() {
-	if x.manager.listener.Direction != resource.Inbound || x.Response.Status != 503 {
+	if x.manager.listener.Direction != resource.Inbound || x.Local.Status != 503 {
 		return
 	}
 	switch flags := x.Record.Flags; {
@@ -28,20 +36,29 @@ func (x *exchange) tellPeer() {
 		x.Response.Set(peerHeader, []byte(peerConnect))
 	case flags&record.UC != 0:
 		x.Response.Set(peerHeader, []byte(peerReset))
+	case flags&record.OM != 0:
+		x.Response.Set(peerHeader, []byte(peerOverload))
 	}
+}
+
+// mayTell reports whether a response may be one that tellPeer has marked: of calls of
+// gRPC those that are nothing but a head.
+func (x *exchange) mayTell(h *codec.ResponseHead, last bool) bool {
+	return h.Status == 503 || last && x.call.is
 }
 
 // stripPeerHeader removes the header from an application's own answer: only a
 // sidecar may say it.
 func (x *exchange) stripPeerHeader() {
-	if x.Response.Status == 503 {
+	if x.mayTell(&x.Response, x.responseLast) {
 		x.Response.Remove(peerHeader)
 	}
 }
 
 // peerFailure is the failure that the sidecar of the endpoint reports; nil for none.
-func (x *exchange) peerFailure(h *codec.ResponseHead) *failure {
-	if h.Status != 503 || x.manager.listener.Direction != resource.Outbound {
+// last: nothing follows the head.
+func (x *exchange) peerFailure(h *codec.ResponseHead, last bool) *failure {
+	if x.manager.listener.Direction != resource.Outbound || !x.mayTell(h, last) {
 		return nil
 	}
 	switch string(h.Get(peerHeader)) {
@@ -49,6 +66,8 @@ func (x *exchange) peerFailure(h *codec.ResponseHead) *failure {
 		return &failurePeerConnect
 	case peerReset:
 		return &failureReset
+	case peerOverload:
+		return &failurePeerOverloaded
 	}
 	return nil
 }

@@ -164,6 +164,8 @@ func (x *exchange) filterRequest() filter.Verdict {
 			return v
 		}
 		i = x.wait.hook + 1
+	} else if x.shedFilters() {
+		return x.refuseOverloaded()
 	}
 	for ; i < len(hooks); i++ {
 		if v := hooks[i].request.OnRequest(&x.Exchange); v != filter.Next {
@@ -263,7 +265,7 @@ func (x *exchange) awaitResponse() filter.Verdict {
 	if !a.gotHead {
 		return filter.Wait
 	}
-	if f := x.peerFailure(&x.Response); f != nil {
+	if f := x.peerFailure(&x.Response, x.responseLast); f != nil {
 		return x.attemptFailed(a, f)
 	}
 	if x.falseAgreement() {

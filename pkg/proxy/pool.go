@@ -94,6 +94,10 @@ func (p *hostPool) enqueue(a *attempt) *failure {
 		return &failureOverflow
 	}
 	if p.connecting <= len(p.waiting)/p.streams() && !p.takesNone() {
+		if p.on.w.sheds(resource.ShedUpstream) {
+			a.limits.ReleasePending()
+			return &failureNoConnection
+		}
 		if f := p.dial(a.limits); f != nil && p.total == 0 {
 			a.limits.ReleasePending()
 			return f

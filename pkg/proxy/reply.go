@@ -26,16 +26,17 @@ type failure struct {
 type failureClass uint8
 
 const (
-	classNone     failureClass = iota // not an upstream's doing
-	classConnect                      // no connection: surely not processed
-	classShort                        // we lack what it takes, see short: surely not processed, and not the endpoint's fault
-	classUnsent                       // a connection that broke before one byte was sent
-	classReset                        // reset before the first byte of a response
-	classStarted                      // reset within a response
-	classTimeout                      // no response in time
-	classPerTry                       // no response of this attempt in time
-	classOverflow                     // our own limits
-	classProtocol                     // the upstream speaks nonsense
+	classNone       failureClass = iota // not an upstream's doing
+	classConnect                        // no connection: surely not processed
+	classShort                          // we lack what it takes, see short: surely not processed, and not the endpoint's fault
+	classOverloaded                     // refused by an endpoint's sidecar, which has no room: surely not processed
+	classUnsent                         // a connection that broke before one byte was sent
+	classReset                          // reset before the first byte of a response
+	classStarted                        // reset within a response
+	classTimeout                        // no response in time
+	classPerTry                         // no response of this attempt in time
+	classOverflow                       // our own limits
+	classProtocol                       // the upstream speaks nonsense
 )
 
 // The failures. Status 0 is for those that cannot be answered.

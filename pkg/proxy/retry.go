@@ -161,6 +161,15 @@ func (x *exchange) tryAgain(class failureClass, f *failure) (v filter.Verdict, a
 		x.on.stats.retries++
 		return x.restart(), true
 	}
+	// An overloaded endpoint is not reason enough for two requests to each one of a
+	// cluster that is overloaded as a whole: this is inside the budget.
+	if class == classOverloaded && !x.retry.safeUsed && x.retriesDone() < max(x.retry.max, 1) {
+		if !x.takeRetry() {
+			return 0, false
+		}
+		x.retry.safeUsed = true
+		return x.restart(), true
+	}
 	if !x.retry.covers(class, x.Request.Method) {
 		return 0, false
 	}
@@ -177,6 +186,8 @@ func (r *retryState) covers(class failureClass, m codec.Method) bool {
 		return r.on&(resource.RetryConnectFailure|resource.Retry5xx|resource.RetryReset|resource.RetryResetBeforeRequest|resource.RetryGatewayError) != 0
 	case classUnsent:
 		return r.on&(resource.RetryResetBeforeRequest|resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
+	case classOverloaded:
+		return r.on&(resource.Retry5xx|resource.RetryGatewayError) != 0
 	case classReset, classPerTry, classProtocol:
 		return r.on&(resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
 	}

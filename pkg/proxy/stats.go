@@ -23,7 +23,7 @@ type managerCounters struct {
 	cxHTTP2, cxHTTP2Active                              uint64
 	upgradesTotal, upgradesActive                       uint64
 	rq1xx, rq2xx, rq3xx, rq4xx, rq5xx, rqCompleted      uint64
-	rqOverload, cxOverloadKeepAlive                     uint64
+	rqOverload, rqOverloadLocal, cxOverloadKeepAlive    uint64
 	latency                                             *metrics.Histogram // ms in Envoy, µs here
 	_                                                   [64]byte
 }

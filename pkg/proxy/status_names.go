@@ -33,6 +33,7 @@ var managerCounts = [...]count[managerCounters]{
 	{"downstream_rq_header_timeout", "Requests whose headers took too long.", counter, func(s *managerCounters) *uint64 { return &s.rqHeaderTimeout }},
 	{"downstream_rq_idle_timeout", "Requests that ended because nothing moved for too long.", counter, func(s *managerCounters) *uint64 { return &s.rqIdleTimeout }},
 	{"downstream_rq_overload_close", "Requests refused because the process is overloaded.", counter, func(s *managerCounters) *uint64 { return &s.rqOverload }},
+	{"rq_overload_local_reply", "Requests refused before the filters because the process is overloaded.", counter, func(s *managerCounters) *uint64 { return &s.rqOverloadLocal }},
 	{"downstream_cx_overload_disable_keepalive", "Connections that end with a response because the process is overloaded.", counter, func(s *managerCounters) *uint64 { return &s.cxOverloadKeepAlive }},
 	{"downstream_rq_1xx", classHelp, counter, func(s *managerCounters) *uint64 { return &s.rq1xx }},
 	{"downstream_rq_2xx", classHelp, counter, func(s *managerCounters) *uint64 { return &s.rq2xx }},

@@ -42,6 +42,7 @@ type worker struct {
 	// loop-owned
 	random    *rand.PCG
 	load      overload.State // of this tick
+	shed      overload.Points
 	listeners map[*listener][]*listenerOn
 	clusters  map[*cluster]*clusterOn
 	downs     downstreamList

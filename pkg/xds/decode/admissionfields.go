@@ -45,9 +45,10 @@ func withAdmission(lists map[protoreflect.FullName]string) map[protoreflect.Full
 	}
 	const load, monitor = "envoy.config.overload.v3.", ext + "resource_monitors."
 	for name, fields := range map[protoreflect.FullName]string{
-		load + "OverloadManager":                                          "refresh_interval resource_monitors actions",
+		load + "OverloadManager":                                          "refresh_interval resource_monitors actions loadshed_points",
 		load + "ResourceMonitor":                                          "name typed_config",
 		load + "OverloadAction":                                           "name triggers typed_config",
+		load + "LoadShedPoint":                                            "name triggers",
 		load + "Trigger":                                                  "name threshold scaled",
 		load + "ThresholdTrigger":                                         "value",
 		load + "ScaledTrigger":                                            "scaling_threshold saturation_threshold",

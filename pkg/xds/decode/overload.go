@@ -70,6 +70,7 @@ func (j *job) overload(m *overloadv3.OverloadManager, p *place) *resource.Overlo
 		}
 		o.Actions = append(o.Actions, out)
 	}
+	o.Points = j.loadShedPoints(m.GetLoadshedPoints(), names, p)
 	return o
 }
 

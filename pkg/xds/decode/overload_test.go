@@ -30,6 +30,9 @@ overload_manager:
     typed_config:
       "@type": type.googleapis.com/envoy.config.overload.v3.ScaleTimersOverloadActionConfig
       timer_scale_factors: [{timer: HTTP_DOWNSTREAM_CONNECTION_IDLE, min_timeout: 2s}, {timer: HTTP_DOWNSTREAM_STREAM_IDLE, min_scale: {value: 10}}]
+  loadshed_points:
+  - {name: envoy.load_shed_points.tcp_listener_accept, triggers: [{name: heap, threshold: {value: 0.98}}]}
+  - {name: envoy.load_shed_points.http2_server_go_away_on_dispatch, triggers: [{name: delay, scaled: {scaling_threshold: 0.5, saturation_threshold: 1}}]}
 `), "b.yaml", testFilters())
 	if err != nil {
 		t.Fatal(err)
@@ -47,6 +50,10 @@ overload_manager:
 				ConnectionIdle: resource.ScaledTimeout{On: true, Min: 2 * time.Second}, StreamIdle: resource.ScaledTimeout{On: true, Percent: 10},
 			},
 		},
+		Points: []resource.LoadShedPoint{
+			{Kind: resource.ShedAccept, Triggers: []resource.OverloadTrigger{{Monitor: "heap", From: 0.98, To: 0.98}}},
+			{Kind: resource.ShedGoAway, Triggers: []resource.OverloadTrigger{{Monitor: "delay", From: 0.5, To: 1}}},
+		},
 	}
 	if !reflect.DeepEqual(b.Overload, want) {
 		t.Errorf("got %+v, want %+v", b.Overload, want)
@@ -57,6 +64,7 @@ overload_manager:
 }
 
 func TestWrongOverloadManagersAreRefusedByPath(t *testing.T) {
+	const point = `{name: envoy.load_shed_points.tcp_listener_accept, triggers: [{name: heap, threshold: {value: 1}}]}`
 	heap := `resource_monitors: [{name: heap, typed_config: {` + monitorHead + `fixed_heap.v3.FixedHeapConfig, max_heap_size_bytes: 1}}]`
 	for text, want := range map[string]string{
 		`resource_monitors: [{name: a, typed_config: {` + monitorHead + `cgroup_memory.v3.CgroupMemoryConfig}}]`:                                                            `resource_monitors[0].typed_config: `,
@@ -66,7 +74,9 @@ func TestWrongOverloadManagersAreRefusedByPath(t *testing.T) {
 		heap + `, actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: heap, scaled: {scaling_threshold: 0.9, saturation_threshold: 0.9}}]}]`: `actions[0].triggers[0].scaled: `,
 		heap + `, actions: [{name: envoy.overload_actions.reduce_timeouts, triggers: [{name: heap, threshold: {value: 1}}]}]`:                                               `actions[0].typed_config: is missing`,
 		heap + `, refresh_interval: 0.001s`: `refresh_interval: must be at least 10ms`,
-		heap + `, loadshed_points: [{name: a, triggers: [{name: heap, threshold: {value: 1}}]}]`: `loadshed_points: not supported`,
+		heap + `, loadshed_points: [{name: a, triggers: [{name: heap, threshold: {value: 1}}]}]`:                                       `loadshed_points[0].name: unsupported load-shed point "a"`,
+		heap + `, loadshed_points: [{name: envoy.load_shed_points.tcp_listener_accept, triggers: [{name: b, threshold: {value: 1}}]}]`: `loadshed_points[0].triggers[0].name: is no resource monitor's`,
+		heap + `, loadshed_points: [` + point + `, ` + point + `]`:                                                                     `loadshed_points[1].name: is that of another point`,
 	} {
 		_, err := decode.Bootstrap([]byte("overload_manager: {"+text+"}"), "b.yaml", testFilters())
 		if err == nil || !strings.Contains(err.Error(), want) {

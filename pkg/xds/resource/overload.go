@@ -10,6 +10,7 @@ type Overload struct {
 	Refresh  time.Duration // between looks at the resources; default 1 s
 	Monitors []OverloadMonitor
 	Actions  []OverloadAction
+	Points   []LoadShedPoint
 }
 
 // OverloadMonitorKind is a resource that is looked at.
