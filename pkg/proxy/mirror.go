@@ -61,7 +61,7 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 		on.report(token, breaker.Rejected, x.w.loop.Now())
 		return
 	}
-	on.req.Sound = sound
+	on.req.Sound, on.req.PreviousPriorities = sound, 0
 	h := on.pick(x, nil)
 	if h == nil {
 		l.ReleaseRequest()

@@ -8,9 +8,13 @@ import "github.com/outrigger-mesh/outrigger/pkg/lb"
 // those that its policy avoids, as often as the policy says; as in Envoy, the last is
 // taken whatever it is.
 func (x *exchange) pickHost() *lb.Host {
-	x.on.req.Sound = x.sound
-	h := x.on.pick(x, x.criteria())
 	p := x.route.action.retry
+	r := &x.on.req
+	r.Sound, r.PreviousPriorities = x.sound, 0
+	if p != nil {
+		r.PreviousPriorities = p.PreviousPriorities
+	}
+	h := x.on.pick(x, x.criteria())
 	if p == nil || x.retriesDone() == 0 || !p.Avoid.OmitCanaries && len(p.Avoid.OmitMetadata) == 0 {
 		return h
 	}
