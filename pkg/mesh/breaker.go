@@ -17,7 +17,7 @@ type CircuitBreaker struct {
 	HalfOpenCalls          *uint32   `json:"halfOpenCalls,omitempty" rule:"min=1,max=1000" doc:"Requests that try an open circuit, judged together by the same shares; 1 when empty."`
 	Recovery               *Duration `json:"recovery,omitempty" rule:"maxdur=10m" doc:"How long the share of requests that are let through grows from none to all when the circuit closes; all at once when empty."`
 	RetryAfter             *bool     `json:"retryAfter,omitempty" doc:"An open circuit waits as long as the first of the failing instances has asked for by Retry-After or grpc-retry-pushback-ms, if that is longer, up to three sleep windows and 300s; true when empty."`
-	CountAsError           []string  `json:"countAsError,omitzero" rule:"maxitems=8,enum=5xx|4xx|timeout|connect-failure|reset|overflow" doc:"Failures that count; 5xx, timeout and connect-failure when empty."`
+	CountAsError           []string  `json:"countAsError,omitzero" rule:"maxitems=8,enum=5xx|4xx|timeout|connect-failure|reset|overflow" doc:"Failures that count; 5xx, timeout and connect-failure when empty. What limits refuse (overflow) counts always."`
 	ForceOpen              bool      `json:"forceOpen,omitempty" doc:"Refuse every request (Resilience4j's FORCED_OPEN)."`
 	ForceClosed            bool      `json:"forceClosed,omitempty" doc:"Never open, only count (Resilience4j's METRICS_ONLY)."`
 }

@@ -78,10 +78,11 @@ func (j *job) countAs(out *resource.CircuitBreaker, name string, p *place) {
 		out.CountConnectFailure = true
 	case "reset":
 		out.CountReset = true
+	case "overflow": // what limits refuse counts anyway, as in Hystrix
 	default:
 		n, err := strconv.Atoi(name)
 		if err != nil || n < 100 || n > 599 {
-			j.fail(p, "%q is none of 5xx, 4xx, timeout, connect-failure, reset or a status code", clip(name, 60))
+			j.fail(p, "%q is none of 5xx, 4xx, timeout, connect-failure, reset, overflow or a status code", clip(name, 60))
 			return
 		}
 		out.CountStatus = append(out.CountStatus, n)

@@ -29,6 +29,18 @@ func TestSlowCallsWindowsOfCallsAndRecoveryAreRead(t *testing.T) {
 	}
 }
 
+// Every class that a TrafficPolicy may name is one that sidecars know.
+func TestCircuitsCountWhatTheMeshNames(t *testing.T) {
+	b := must[resource.Cluster](t, decode.Cluster, circuit(`countAsError: ["5xx", "4xx", timeout, connect-failure, reset, overflow, "429"]`)).Breaker
+	if !b.Count5xx || !b.Count4xx || !b.CountTimeout || !b.CountConnectFailure || !b.CountReset || len(b.CountStatus) != 1 {
+		t.Errorf("got %+v", b)
+	}
+	_, err := from(t, decode.Cluster, circuit("countAsError: [overflows]"))
+	if err == nil || !strings.Contains(err.Error(), `countAsError[0]: "overflows" is none of`) {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestCircuitsOutOfBoundsAreRefusedByName(t *testing.T) {
 	for fields, want := range map[string]string{
 		"windowCalls: 10001":                "circuitBreaker.windowCalls: must be between 1 and 10000",
