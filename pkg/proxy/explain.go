@@ -72,7 +72,7 @@ type explainer struct {
 	out     Explanation
 	empty   []string // clusters without an endpoint
 	lost    float64  // percent of the requests that they get
-	usable  int      // healthy endpoints that it may go to
+	usable  int      // endpoints that it may go to
 }
 
 func (x *explainer) step(stage, name, reason string, args ...any) {
@@ -295,11 +295,11 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	}
 	x.out.Routed = true
 	for _, h := range view.Hosts() {
-		reason := endpointReason(s, h, view.InPanic())
+		reason, gets := endpointReason(s, view, h, x.now)
 		switch {
 		case outcome != lb.SubsetsOff && !slices.Contains(subset, h):
 			reason += ": not in the subset"
-		case h.Healthy():
+		case gets:
 			x.usable++
 		}
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), reason})
@@ -319,26 +319,6 @@ func subsetReason(o lb.SubsetOutcome) string {
 		return ", no subset as the route asks for, and no fallback"
 	}
 	return ""
-}
-
-func endpointReason(spec *clusterSpec, h *lb.Host, panics bool) string {
-	s := hostStatus(h)
-	reason := strings.ReplaceAll(strings.TrimPrefix(s.Health.flags(), "/"), "/", ", ")
-	if !h.Healthy() && !panics {
-		reason += ": left out while others are healthy"
-	}
-	if spec.health != nil {
-		if said := spec.health.Explain(h); said != "" {
-			reason += ", " + said
-		}
-	}
-	if h.Weight() > 1 {
-		reason += fmt.Sprintf(", weight %d", h.Weight())
-	}
-	if l := h.Locality(); l.Zone != "" {
-		reason += ", zone " + l.Zone
-	}
-	return fmt.Sprintf("%s, %d requests under way", reason, max(h.Active.Load(), 0))
 }
 
 func share(weight, total uint32, clusters int) float64 {
