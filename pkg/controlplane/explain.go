@@ -187,6 +187,7 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hi
 			reason, object = "as the policy says", p.Key().String()
 		}
 		x.step("cluster", c.Cluster, fmt.Sprintf("%.4g%% of the requests, %s", c.Percent, reason), object)
+		x.losers(index.Model.PoliciesOf(service))
 		if len(index.Model.Instances[service]) == 0 {
 			why := "no endpoints: the service has no instance"
 			if index.Model.Services[service] == nil {
@@ -204,6 +205,15 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hi
 		x.step("cluster", m, "gets a copy", encode.ObjectOf(hit.Route))
 	}
 	x.Outcome, x.Routed = to.outcome()
+}
+
+// losers names the policies of a service that an older one keeps out of force.
+func (x *Explanation) losers(policies []*mesh.TrafficPolicy) {
+	for i, p := range policies {
+		if i > 0 {
+			x.step("policy", p.Key().Name, fmt.Sprintf("not in force, circuit and retry budget neither: %s has the same target and is older", policies[0].Key()), p.Key().String())
+		}
+	}
 }
 
 // targets sums up who may get a request.

@@ -211,6 +211,33 @@ spec:
     backendRefs: [{kind: Service, name: payments, weight: 0}]
 `
 
+// Of two policies for one service the older is in force, and explain and the state of
+// the younger say so.
+func TestExplainNamesThePolicyThatLoses(t *testing.T) {
+	s := newState()
+	s.put(t, explained)
+	s.apply(instance("payments", "a", anywhere))
+	for i, name := range []string{"first", "second"} {
+		s.put(t, fmt.Sprintf(`
+apiVersion: outrigger.io/v1
+kind: TrafficPolicy
+metadata: {name: %s, createdAt: 2026-01-0%dT00:00:00Z}
+spec:
+  targetRef: {kind: Service, name: payments}
+  circuitBreaker: {errorThresholdPercent: %d0}
+`, name, i+1, i+1))
+	}
+	got := controlplane.Explain(s.Model(), controlplane.GroupOfService("web"), query(t, "GET", "http://payments/v1"))
+	want := controlplane.Step{
+		Stage: "policy", Name: "second", Object: "TrafficPolicy/second",
+		Reason: "not in force, circuit and retry budget neither: TrafficPolicy/first has the same target and is older",
+	}
+	inForce := slices.ContainsFunc(got.Steps, func(st controlplane.Step) bool { return st.Stage == "cluster" && st.Object == "TrafficPolicy/first" })
+	if !inForce || !slices.Contains(got.Steps, want) {
+		t.Errorf("got %+v", got.Steps)
+	}
+}
+
 func TestExplainFollowsARequest(t *testing.T) {
 	s := newState()
 	s.put(t, explained)

@@ -29,6 +29,18 @@ func (m *Model) PolicyOf(service string) *TrafficPolicy {
 	return best
 }
 
+// PoliciesOf lists the policies of a service, the oldest first: that one alone is in
+// force.
+func (m *Model) PoliciesOf(service string) []*TrafficPolicy {
+	var out []*TrafficPolicy
+	for _, p := range Ordered[*TrafficPolicy](m, KindTrafficPolicy) {
+		if p.Spec.TargetRef.Name == service {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
 // TelemetryOf is what is in force for a service: its own Telemetry laid over the
 // mesh-wide one, part by part. A part that nobody says is nil.
 func (m *Model) TelemetryOf(service string) TelemetrySpec {
