@@ -137,6 +137,7 @@ func (d *plane) samples() []metrics.Sample {
 	add(metrics.KindCounter, "control_plane.rejected", "responses refused (NACK)", nacks)
 	add(metrics.KindCounter, "control_plane.oversized", "responses larger than --xds-max-response-bytes, not taken", oversized)
 	add(metrics.KindGauge, "control_plane.snapshot", "version of the configuration published last", st.Snapshot)
+	out = append(out, discoverySamples(&st)...)
 	for i := range st.Extensions {
 		x := &st.Extensions[i]
 		prefix := "extension_config_discovery.http_filter." + x.Name + "."
