@@ -31,6 +31,10 @@ type Exchange struct {
 	// where the cluster leaves the protocol to downstream.
 	HTTP2 bool
 
+	// ResponseRate is how many bytes a second of the response's body go downstream; 0: as
+	// many as can. Filters set it before there is a response; tunnels do not heed it.
+	ResponseRate uint64
+
 	// Override names the endpoint that the request goes to, where it can be had. Filters
 	// set it before the request is routed upstream; retries do not heed it.
 	Override Override

@@ -144,7 +144,7 @@ func (x *exchange) hold(on bool) {
 // holdResponse pauses or resumes the response's body at its source, which no
 // reader of ours starts again while a filter holds the head.
 func (x *exchange) holdResponse(on bool) {
-	if a := x.main; a != nil && a.up != nil && (on || !x.wait.on) {
+	if a := x.main; a != nil && a.up != nil && (on || !x.wait.on && !x.paced.full()) {
 		a.up.hold(on)
 	}
 }
@@ -153,21 +153,38 @@ func (x *exchange) holdResponse(on bool) {
 func (x *exchange) responseData(chunk []byte, last bool) {
 	x.lastActivity = x.w.loop.Now()
 	chunk = x.filterAnswer(chunk, last)
-	x.Record.BytesSent += uint64(len(chunk))
-	if len(chunk) > 0 || last {
-		x.down.sendData(x, chunk, last)
+	if x.ResponseRate > 0 {
+		x.pace(chunk, last, nil)
+		return
 	}
+	x.sendPiece(chunk, last)
 	if last {
 		x.responseEnded()
 	}
 }
 
+// sendPiece sends a piece of the response's body downstream.
+func (x *exchange) sendPiece(chunk []byte, last bool) {
+	x.Record.BytesSent += uint64(len(chunk))
+	if len(chunk) > 0 || last {
+		x.down.sendData(x, chunk, last)
+	}
+}
+
 // responseTrailer passes the trailer section, which ends the response.
 func (x *exchange) responseTrailer(h *codec.Header) {
-	if end, body := x.filterTrailer(h); body {
+	end, body := x.filterTrailer(h)
+	switch {
+	case x.ResponseRate > 0 && body:
+		x.pace(end, true, nil)
+		return
+	case x.ResponseRate > 0:
+		x.pace(nil, true, h)
+		return
+	case body:
 		x.Record.BytesSent += uint64(len(end))
 		x.down.sendData(x, end, true)
-	} else {
+	default:
 		x.down.sendTrailer(x, h)
 	}
 	x.respTrailer = h

@@ -93,6 +93,7 @@ type exchange struct {
 	retryIn         time.Duration // until a refused request may come again; 0: nobody knows
 	setCookie       []byte        // made by a hash policy
 	respTrailer     *codec.Header
+	paced           *pacer // nil: the response is as fast as it can be
 }
 
 // newExchange takes an exchange from the free list.
@@ -156,7 +157,7 @@ func (x *exchange) reset() {
 	x.manager, x.down, x.phase, x.replier = nil, nil, 0, nil
 	x.route, x.weighted, x.cluster, x.on = nil, nil, nil, nil
 	x.retry, x.call = retryState{}, grpcCall{}
-	x.main, x.living, x.retryNames = nil, 0, x.retryNames[:0]
+	x.main, x.living, x.retryNames, x.paced = nil, 0, x.retryNames[:0], nil
 	x.body, x.hasTrailer, x.keepBody = nil, false, false
 	x.began, x.logged, x.requestAt, x.lastActivity = 0, 0, 0, 0
 	x.requestDone, x.hasResponse, x.responseLast, x.responseStarted, x.responseDone = false, false, false, false, false
@@ -211,6 +212,7 @@ func (x *exchange) end(f *failure) {
 	x.ended = true
 	x.woken = false
 	x.voidWait()
+	x.endPace()
 	x.living++ // until the end of this function
 	r := &x.Record
 	if f != nil {

@@ -61,6 +61,8 @@ func (x *exchange) endGRPC(f *failure) bool {
 		x.main = nil
 		a.finish(f)
 	}
+	x.endPace()
+	x.ResponseRate = 0
 	t := &x.w.ownTrailer
 	t.Reset()
 	t.AddValue("grpc-status", f.GRPC.Append(x.w.value[:0]))

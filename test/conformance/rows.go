@@ -65,6 +65,7 @@ var rows = []row{
 	{data, "changes", "100 changes of listeners, routes, clusters and endpoints under 200 connections", "no failed request", test("HundredChanges", "./test/e2e"), nil},
 	{data, "balancing", "every balancing policy: shares, health, panic, localities, retries; slow start, bounded loads, latency, load reports", "shares within statistical bounds, no allocation", test("Conform|Share|Slow|Bound|Overflow|EWMA|Weights|Reports|PickFirst|FullScan|OneKey|Joins", "./pkg/lb ./pkg/proxy ./pkg/codec/orca"), nil},
 	{data, "amplification", "a service behind three sidecars in a row, each of which retries three times, answers 500 to everything", "fewer than 1.25 calls of it for each request", test("DeadServiceBehindThree", "./test/e2e"), nil},
+	{data, "slow-responses", "responses that are slow on purpose, fixed and as requests ask", "their rate to the byte and the sixteenth of a second; bounded memory", test("SlowResponse", "./pkg/proxy"), nil},
 	{data, "D2", "reset in the middle of a body", "never a clean end; retried only if idempotent and unanswered", test("TruncatedResponse|ResetBeforeTheResponse", "./pkg/proxy"), nil},
 	{data, "D3", "upstream half-closes", "the whole response, the connection is not used again", test("HalfCloseBehind", "./pkg/proxy"), nil},
 	{data, "D5", "200 slow upstream readers and 200 slow client readers of 100 MB", "≤ 200 × 2 × 64 KiB × 1.5 more memory; others are served", test("SlowReaders", "./pkg/proxy ./test/e2e"), nil},

@@ -40,6 +40,7 @@ static_resources:
               "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
               delay: {header_delay: {}, percentage: {numerator: 100}}
               abort: {header_abort: {}, percentage: {numerator: 100}}
+              response_rate_limit: {header_limit: {}, percentage: {numerator: 100}}
               headers: [{name: ":path", string_match: {prefix: /fault}}]
           - name: envoy.filters.http.local_ratelimit
             typed_config: &limit
@@ -97,13 +98,15 @@ var admissionSteps = []struct{ name, path, fields, want string }{
 	{"an abort of a call", "/fault", "x-envoy-fault-abort-grpc-request: 5, content-type: application/grpc", "200 grpc-message=fault filter abort grpc-status=5 "},
 	{"an abort of none", "/fault", "x-envoy-fault-abort-request: 418, x-envoy-fault-abort-request-percentage: 0", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=993 x-ratelimit-reset=0 hi"},
 	{"a delay", "/fault", "x-envoy-fault-delay-request: 20", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=992 x-ratelimit-reset=0 hi"},
-	{"no fault elsewhere", "/", "x-envoy-fault-abort-request: 418", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=991 x-ratelimit-reset=0 hi"},
+	{"a slow response", "/fault", "x-envoy-fault-throughput-response: 1", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=991 x-ratelimit-reset=0 hi"},
+	{"no slow response", "/fault", "x-envoy-fault-throughput-response: 0", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=990 x-ratelimit-reset=0 hi"},
+	{"no fault elsewhere", "/", "x-envoy-fault-abort-request: 418", "200 x-ratelimit-limit=1000 x-ratelimit-remaining=989 x-ratelimit-reset=0 hi"},
 }
 
 var admissionStats = map[string]string{
-	"rl.http_local_rate_limit.enabled": "12", "rl.http_local_rate_limit.ok": "9", "rl.http_local_rate_limit.rate_limited": "3", "rl.http_local_rate_limit.enforced": "3",
+	"rl.http_local_rate_limit.enabled": "14", "rl.http_local_rate_limit.ok": "11", "rl.http_local_rate_limit.rate_limited": "3", "rl.http_local_rate_limit.enforced": "3",
 	"own.http_local_rate_limit.enabled": "3", "own.http_local_rate_limit.ok": "1", "own.http_local_rate_limit.enforced": "2",
-	"http.in.fault.aborts_injected": "2", "http.in.fault.delays_injected": "1", "http.in.fault.active_faults": "0", "http.in.fault.faults_overflow": "0",
+	"http.in.fault.aborts_injected": "2", "http.in.fault.delays_injected": "1", "http.in.fault.response_rl_injected": "1", "http.in.fault.active_faults": "0", "http.in.fault.faults_overflow": "0",
 	"overload.envoy.resource_monitors.injected_resource.pressure":           "95",
 	"overload.envoy.overload_actions.stop_accepting_requests.active":        "1",
 	"overload.envoy.overload_actions.stop_accepting_requests.scale_percent": "100",

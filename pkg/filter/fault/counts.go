@@ -5,7 +5,7 @@ package fault
 import "github.com/outrigger-mesh/outrigger/pkg/filter"
 
 // counters of one stat_prefix on one worker.
-type counters struct{ delays, aborts, overflow uint64 }
+type counters struct{ delays, aborts, slow, overflow uint64 }
 
 func counts(all *filter.Counters[counters], worker int, dst []filter.Count) []filter.Count {
 	for _, s := range all.All() {
@@ -20,6 +20,7 @@ func counts(all *filter.Counters[counters], worker int, dst []filter.Count) []fi
 		}
 		add("delays_injected", "Requests that were delayed on purpose.", c.delays)
 		add("aborts_injected", "Requests that were answered on purpose.", c.aborts)
+		add("response_rl_injected", "Responses that were slow on purpose.", c.slow)
 		add("faults_overflow", "Faults that were left out because there were too many.", c.overflow)
 		if worker == 0 { // all workers count it together
 			as.Gauge = true

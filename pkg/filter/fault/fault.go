@@ -5,8 +5,8 @@
 // for a part of the requests that match, or as requests ask for by headers. How many
 // faults there are at a time is bounded over all workers.
 //
-// Slow answers (response_rate_limit) are refused by the decoder; counters by calling
-// cluster are not kept, because callers would name them.
+// Responses may be slow, too (response_rate_limit); the data path paces them. Counters by
+// calling cluster are not kept, because callers would name them.
 package fault
 
 import (
@@ -47,6 +47,8 @@ const (
 	abortHeader        = "x-envoy-fault-abort-request" // a status
 	abortGRPCHeader    = "x-envoy-fault-abort-grpc-request"
 	abortPercentHeader = "x-envoy-fault-abort-request-percentage"
+	rateHeader         = "x-envoy-fault-throughput-response" // KiB a second
+	ratePercentHeader  = "x-envoy-fault-throughput-response-percentage"
 	nodeHeader         = "x-envoy-downstream-service-node"
 )
 
@@ -54,6 +56,7 @@ const (
 const (
 	saltDelay = 0x3_0000
 	saltAbort = 0x4_0000
+	saltSlow  = 0x5_0000
 )
 
 // Bounds of a delay that a request or the runtime asks for, and of the free list.
@@ -93,9 +96,10 @@ func (f *faultFilter) of(x *filter.Exchange) *resource.Fault {
 // OnRequest delays or aborts the request.
 func (f *faultFilter) OnRequest(x *filter.Exchange) filter.Verdict {
 	c := f.of(x)
-	if c.Delay == nil && c.Abort == nil || !f.concerns(c, x) {
+	if c.Delay == nil && c.Abort == nil && c.Slow == nil || !f.concerns(c, x) {
 		return filter.Next
 	}
+	f.slow(c, x)
 	d := f.delay(c.Delay, x)
 	if d <= 0 {
 		return f.abort(c, x)
@@ -206,6 +210,23 @@ func (f *faultFilter) delay(d *resource.FaultDelay, x *filter.Exchange) time.Dur
 		return 0
 	}
 	return long
+}
+
+// slow limits the rate of the response, if it is to be.
+func (f *faultFilter) slow(c *resource.Fault, x *filter.Exchange) {
+	s := c.Slow
+	if s == nil {
+		return
+	}
+	rate := s.Fixed
+	if s.ByHeader {
+		rate, _ = number(x.Request.Get(rateHeader))
+	}
+	if rate == 0 || !f.hit(&s.Percent, s.ByHeader, ratePercentHeader, x, saltSlow) || f.begin(c, x) == nil {
+		return
+	}
+	f.counters.slow++
+	x.ResponseRate = min(rate, resource.MaxFaultRate) << 10
 }
 
 // abort answers the request, if it is to be.

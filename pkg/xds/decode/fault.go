@@ -48,6 +48,16 @@ func (j *job) fault(m *faultv3.HTTPFault, p *place) *resource.Fault {
 			f.Abort.ByHeader = true
 		}
 	}
+	if r, at := m.GetResponseRateLimit(), p.field("response_rate_limit"); r != nil {
+		f.Slow = &resource.FaultRate{Percent: j.faultPercent(r.GetPercentage(), orText(m.GetResponseRateLimitPercentRuntime(), "fault.http.rate_limit.response_percent"), at)}
+		switch v := r.GetLimitType().(type) {
+		case *commonfaultv3.FaultRateLimit_FixedLimit_:
+			f.Slow.Fixed = v.FixedLimit.GetLimitKbps()
+			j.only(f.Slow.Fixed < 1 || f.Slow.Fixed > resource.MaxFaultRate, at.field("fixed_limit").field("limit_kbps"), "must be at least 1 and at most 1073741824")
+		case *commonfaultv3.FaultRateLimit_HeaderLimit_:
+			f.Slow.ByHeader = true
+		}
+	}
 	return f
 }
 

@@ -42,6 +42,14 @@ func TestFaultsAreRead(t *testing.T) {
 			Abort:     &resource.FaultAbort{Percent: resource.Percent{RuntimeKey: aborts, Denominator: 100}, ByHeader: true, HTTPKey: status, GRPCKey: code, Body: body},
 			MaxActive: -1, MaxActiveKey: active,
 		},
+		"response_rate_limit: {fixed_limit: {limit_kbps: 64}, percentage: {numerator: 100}}": {
+			Slow:      &resource.FaultRate{Percent: resource.Percent{RuntimeKey: "fault.http.rate_limit.response_percent", PerMillion: 1_000_000, Denominator: 100}, Fixed: 64},
+			MaxActive: -1, MaxActiveKey: active,
+		},
+		"response_rate_limit: {header_limit: {}}, response_rate_limit_percent_runtime: mine": {
+			Slow:      &resource.FaultRate{Percent: resource.Percent{RuntimeKey: "mine", Denominator: 100}, ByHeader: true},
+			MaxActive: -1, MaxActiveKey: active,
+		},
 	} {
 		l := must[resource.Listener](t, decode.Listener, rateListener(`{"@type": `+faultURL+`, `+fields+`}`))
 		if got := l.FilterChains[0].HTTP.Filters[0].Config; !reflect.DeepEqual(got, want) {
@@ -56,7 +64,7 @@ func TestWrongFaultsAreRefusedByPath(t *testing.T) {
 		"abort: {http_status: 199}":                               at + "abort.http_status: ",
 		"abort: {grpc_status: 17}":                                at + "abort.grpc_status: must be between 1 and 16",
 		"abort: {http_status: 500, percentage: {numerator: 101}}": at + "abort.percentage.numerator: ",
-		"response_rate_limit: {fixed_limit: {limit_kbps: 1}}":     at + "response_rate_limit: not supported",
+		"response_rate_limit: {fixed_limit: {limit_kbps: 0}}":     at + "response_rate_limit.fixed_limit.limit_kbps: ",
 		"filter_metadata: {a: b}":                                 at + "filter_metadata: not supported",
 		"delay: {fixed_delay: 0s}":                                at + "delay.fixed_delay: ",
 	} {

@@ -381,5 +381,4 @@ var harmless = map[protoreflect.FullName]string{
 	ext + "filters.listener.tls_inspector.v3.TlsInspector.initial_read_buffer_size":               "buffers are as large as what came",
 	ext + "filters.listener.tls_inspector.v3.TlsInspector.enable_ja3_fingerprinting":              "read by nothing; fingerprints are of logs that are refused",
 	ext + "filters.http.fault.v3.HTTPFault.disable_downstream_cluster_stats":                      "callers have no statistics of their own",
-	ext + "filters.http.fault.v3.HTTPFault.response_rate_limit_percent_runtime":                   "response_rate_limit is refused",
 }

@@ -9,6 +9,7 @@ import "time"
 type Fault struct {
 	Delay   *FaultDelay   // nil: none
 	Abort   *FaultAbort   // nil: none
+	Slow    *FaultRate    // nil: none
 	Cluster string        // that the request is for; "": any
 	Headers []HeaderMatch // all must match
 	Nodes   []string      // x-envoy-downstream-service-node; none: any
@@ -34,3 +35,13 @@ type FaultAbort struct {
 	IsGRPC, ByHeader bool
 	Body             []byte
 }
+
+// FaultRate makes responses slow.
+type FaultRate struct {
+	Percent  Percent
+	Fixed    uint64 // KiB a second
+	ByHeader bool   // as the request asks for itself
+}
+
+// MaxFaultRate is the most that a FaultRate may say, in KiB a second.
+const MaxFaultRate = 1 << 30
