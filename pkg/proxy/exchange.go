@@ -94,6 +94,7 @@ type exchange struct {
 	setCookie       []byte        // made by a hash policy
 	respTrailer     *codec.Header
 	paced           *pacer // nil: the response is as fast as it can be
+	web             webTunnel
 }
 
 // newExchange takes an exchange from the free list.
@@ -164,7 +165,7 @@ func (x *exchange) reset() {
 	x.local, x.badRequest, x.ended, x.woken, x.holding, x.internal, x.edited, x.admitted, x.filtered = false, false, false, false, false, false, false, false, false
 	x.answered, x.routeReply = false, filter.LocalReply{}
 	x.tunnel, x.upgrade, x.broken, x.clientEnded, x.upstreamEnded = noTunnel, nil, false, false, false
-	x.extended, x.keyed = false, false
+	x.extended, x.keyed, x.web = false, false, webTunnel{}
 	x.retryIn = 0
 	x.hasHash, x.hash, x.localBody, x.location, x.setCookie, x.respTrailer = false, 0, nil, nil, nil, nil
 }

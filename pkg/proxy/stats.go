@@ -109,6 +109,7 @@ type workerStats struct {
 	http2KeepAlive                         uint64
 	http2Floods                            [http2.Floods]uint64 // by kind
 	upgradesDrained                        uint64
+	webSocketsClosed                       uint64
 	loopsRefused                           uint64
 	plaintextBesideTLS                     uint64 // connections of chains without TLS, where others have it
 	handedOver, adopted, adoptFailed       uint64 // connections given to a successor; had of a predecessor

@@ -159,6 +159,7 @@ func (s *workerStats) add(o *workerStats) {
 	}
 	s.http2KeepAlive += o.http2KeepAlive
 	s.upgradesDrained += o.upgradesDrained
+	s.webSocketsClosed += o.webSocketsClosed
 	s.plaintextBesideTLS += o.plaintextBesideTLS
 	s.handedOver += o.handedOver
 	s.adopted += o.adopted

@@ -202,6 +202,7 @@ func (s *sampler) worker(t *totals) {
 	s.add("outrigger.http2.keepalive_timeout_total", "Connections of HTTP/2 from downstream closed as the peer gave no sign of life.", counter, t.workers.http2KeepAlive)
 	s.add("outrigger.tcp.downstream_cx_drained_total", "Connections of TCP proxies ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.tcpDrained)
 	s.add("outrigger.http.downstream_cx_upgrades_drained_total", "Tunnels that requests had become, ended with the drain time: their listener or chain has gone, or the transport security of their upstream has changed.", counter, t.workers.upgradesDrained)
+	s.add("outrigger.http.websockets_closed_total", "Tunnels of WebSocket that got a Close frame (1001, going away) as their drain time was over.", counter, t.workers.webSocketsClosed)
 	s.add("outrigger.loops_refused_total", "Connections refused as they lead back to this sidecar: its own that were redirected to it, and original destinations that are its listeners.", counter, t.workers.loopsRefused)
 	s.add("outrigger.handover_given_total", "Idle connections that a successor process went on with.", counter, t.workers.handedOver)
 	s.add("outrigger.handover_taken_total", "Idle connections of the predecessor process that this one went on with.", counter, t.workers.adopted)

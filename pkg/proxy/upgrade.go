@@ -121,6 +121,7 @@ func (x *exchange) openTunnel() {
 	x.retry.timeout, x.retry.perTry = 0, 0
 	a.count(nil, x.w.loop.Now())
 	a.counted = true
+	x.followWebSocket()
 	s := &x.manager.stats.on[x.w.index]
 	s.upgradesTotal++
 	s.upgradesActive++
@@ -143,11 +144,15 @@ func (x *exchange) fromClient(b []byte, last bool) {
 	}
 	x.lastActivity = x.w.loop.Now()
 	x.Record.BytesReceived += uint64(len(b))
+	if x.web.on {
+		b = x.fromWebClient(b)
+	}
 	x.main.sendData(b, last)
 	if last {
 		x.clientEnded = true
 		x.halfEnded()
 	}
+	x.closeWebSocket()
 }
 
 // fromUpstream takes bytes of an open tunnel from upstream.
@@ -156,6 +161,9 @@ func (x *exchange) fromUpstream(b []byte, last bool) {
 		return
 	}
 	x.lastActivity = x.w.loop.Now()
+	if x.web.on {
+		b = x.fromWebServer(b)
+	}
 	x.Record.BytesSent += uint64(len(b))
 	x.main.complete = last
 	x.down.sendData(x, b, last)
@@ -163,6 +171,7 @@ func (x *exchange) fromUpstream(b []byte, last bool) {
 		x.upstreamEnded = true
 		x.halfEnded()
 	}
+	x.closeWebSocket()
 }
 
 // halfEnded: one direction has ended. With both, the tunnel has.
@@ -203,11 +212,24 @@ func (d *downstreamConn) tunnelDue(now int64, next *int64) bool {
 	case now < d.retire:
 		*next = min(*next, d.retire)
 	default:
-		d.w.stats.upgradesDrained++
-		d.x.fail(&failureDrained)
-		return true
+		return d.endTunnel(now, next)
 	}
 	return false
+}
+
+// endTunnel ends the tunnel, or begins its end. It reports whether it is over.
+func (d *downstreamConn) endTunnel(now int64, next *int64) bool {
+	x := d.x
+	if t := x.leaveWebSocket(); t > 0 {
+		d.retire = now + int64(t)
+		*next = min(*next, d.retire)
+		return false
+	}
+	if d.x == x {
+		d.w.stats.upgradesDrained++
+		x.fail(&failureDrained)
+	}
+	return true
 }
 
 // tunnelTime is how long a tunnel goes on in a drain. A part of the drain time is

@@ -3,6 +3,8 @@
 package proxy
 
 import (
+	"time"
+
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
@@ -128,13 +130,24 @@ func (c *http2Conn) tunnels() bool {
 	return false
 }
 
-// endTunnels ends those whose drain time is over.
+// endTunnels ends those whose drain time is over, or begins their end: those of
+// WebSocket may be in the middle of a frame.
 func (c *http2Conn) endTunnels() {
+	wait := time.Duration(0)
 	for _, s := range c.streams {
-		if s.tunnel != nil && s.tunnel.open && s.x != nil {
-			c.w.stats.upgradesDrained++
-			s.x.fail(&failureDrained)
+		if s.tunnel == nil || !s.tunnel.open || s.x == nil {
+			continue
 		}
+		x := s.x
+		if t := x.leaveWebSocket(); t > 0 {
+			wait = max(wait, t)
+		} else if s.x == x {
+			c.w.stats.upgradesDrained++
+			x.fail(&failureDrained)
+		}
+	}
+	if wait > 0 {
+		c.tunnelsEnd = c.w.loop.Now() + int64(wait)
 	}
 }
 
