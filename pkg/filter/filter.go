@@ -38,6 +38,9 @@ type Exchange struct {
 	// Override names the endpoint that the request goes to, where it can be had. Filters
 	// set it before the request is routed upstream; retries do not heed it.
 	Override Override
+	// FellBack: another cluster than the one that the request was routed to is asked for
+	// the answer, as a fallback.
+	FellBack bool
 
 	// Local is the reply a filter wants sent; it is read after Reply.
 	Local LocalReply

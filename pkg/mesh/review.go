@@ -47,6 +47,9 @@ func Review(m *Model, o Object) Status {
 		s.tcpRoute(m, x)
 	case *TrafficPolicy:
 		s.service(m, "spec.targetRef.name", x.Spec.TargetRef.Name)
+		if fb := x.Spec.Fallback; fb != nil && fb.Service != "" {
+			s.service(m, "spec.fallback.service", fb.Service)
+		}
 		for _, other := range Ordered[*TrafficPolicy](m, KindTrafficPolicy) {
 			if other.Spec.TargetRef.Name == x.Spec.TargetRef.Name {
 				s.older(o, other, "spec.targetRef")

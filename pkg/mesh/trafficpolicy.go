@@ -19,7 +19,7 @@ type TrafficPolicySpec struct {
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty" doc:"When a single instance is left out for a while."`
 	Retries          *Retries          `json:"retries,omitempty" doc:"What is tried again when no route says so."`
 	Timeouts         *Timeouts         `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
-	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open or no instance is left."`
+	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open, no instance is left, or none answers."`
 	RateLimit        *RateLimit        `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
 	Fault            *Fault            `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
 	HealthCheck      *HealthCheck      `json:"healthCheck,omitempty" doc:"How instances are asked whether they are well: by their own sidecars, which tell the registry, and by callers where an instance has none."`
@@ -97,13 +97,6 @@ type Timeouts struct {
 	Idle    *Duration `json:"idle,omitempty" doc:"A stream without bytes in either direction; 5m when empty, 0s for none."`
 }
 
-// Fallback is a local answer in place of an error of the mesh.
-type Fallback struct {
-	Status      uint16 `json:"status,omitempty" rule:"min=200,max=599" doc:"200 when empty."`
-	Body        string `json:"body,omitempty" rule:"maxlen=65536" doc:"Body, up to 64 KiB."`
-	ContentType string `json:"contentType,omitempty" rule:"maxlen=256" doc:"text/plain when empty."`
-}
-
 func (p *TrafficPolicy) check(f *faults) {
 	checkObjectName(f, p.Metadata.Name)
 	checkServiceName(f, "spec.targetRef.name", p.Spec.TargetRef.Name)
@@ -142,10 +135,7 @@ func (p *TrafficPolicy) check(f *faults) {
 		}
 	}
 	if fb := p.Spec.Fallback; fb != nil {
-		checkHeaderValue(f, "spec.fallback.contentType", fb.ContentType)
-		if (fb.Status == 204 || fb.Status == 205 || fb.Status == 304) && fb.Body != "" {
-			f.add("spec.fallback.body", "status %d has no body", fb.Status)
-		}
+		fb.check(f, "spec.fallback", p.Spec.TargetRef.Name)
 	}
 }
 

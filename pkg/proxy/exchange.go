@@ -37,6 +37,7 @@ type exchange struct {
 	mirrors  []mirrorTarget // those that this request is copied to
 	retry    retryState
 	call     grpcCall
+	fallen   fallenState
 
 	// Attempts. main is the one whose response counts; hedges go on beside it, and may
 	// take its place; shadows are mirrors.
@@ -157,7 +158,7 @@ func (x *exchange) reset() {
 	x.Exchange = filter.Exchange{}
 	x.manager, x.down, x.phase, x.replier = nil, nil, 0, nil
 	x.route, x.weighted, x.cluster, x.on = nil, nil, nil, nil
-	x.retry, x.call = retryState{}, grpcCall{}
+	x.retry, x.call, x.fallen = retryState{}, grpcCall{}, fallenState{}
 	x.main, x.living, x.retryNames, x.paced = nil, 0, x.retryNames[:0], nil
 	x.body, x.hasTrailer, x.keepBody = nil, false, false
 	x.began, x.logged, x.requestAt, x.lastActivity = 0, 0, 0, 0
@@ -196,6 +197,10 @@ func (x *exchange) advance() {
 		case filter.Wait:
 			return
 		case filter.Reply:
+			if x.fallsBack() {
+				x.phase = admitPhase
+				continue
+			}
 			x.sendLocal()
 			return
 		}

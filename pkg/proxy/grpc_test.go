@@ -51,7 +51,7 @@ func TestACallIsAnsweredInItsOwnTerms(t *testing.T) {
 		t.Run(fmt.Sprintf("http2 %v", http2), func(t *testing.T) {
 			r := newRig(t, func(s *resource.Snapshot) {
 				withCluster(s, "c")
-				s.Clusters["c"].Fallback = &resource.DirectResponse{Status: 200, Body: []byte("not for calls")}
+				s.Clusters["c"].Fallback = &resource.Fallback{Static: &resource.DirectResponse{Status: 200, Body: []byte("not for calls")}}
 				withCluster(s, "full", "127.0.0.1:9").Default.MaxRequests = 0
 				vh := s.Routes["r"].VirtualHosts[0]
 				vh.Domains = []string{r2host}

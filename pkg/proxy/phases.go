@@ -148,6 +148,9 @@ func (x *exchange) selectCluster() filter.Verdict {
 
 // criteria are the labels that the route asks of endpoints; nil: none.
 func (x *exchange) criteria() *lb.Criteria {
+	if x.fallen.from != nil {
+		return nil // they are of the other cluster's endpoints
+	}
 	if x.weighted != nil {
 		return x.weighted.criteria
 	}
@@ -275,6 +278,7 @@ func (x *exchange) awaitResponse() filter.Verdict {
 		return v
 	}
 	x.endHedges()
+	x.fellBack(a)
 	return filter.Next
 }
 

@@ -108,6 +108,11 @@ func (x *exchange) fail(f *failure) {
 	}
 	details := x.Record.Details
 	x.reply(f)
+	if x.fallsBack() {
+		x.phase = admitPhase
+		x.w.wake(x)
+		return
+	}
 	if x.badRequest || f.Flag == record.DPE {
 		x.Local.Details = details
 	}
@@ -143,7 +148,7 @@ func (x *exchange) sendLocal() {
 	if x.retry.altTimeout && r.Flags&record.UT != 0 && !x.asksConnect() {
 		l.Status, l.Body, h.Status = 204, nil, 204
 	}
-	x.fallback()
+	x.replaceReply()
 	x.mapLocalReply()
 	x.neverAgree()
 	x.tellRetryAfter()
@@ -207,27 +212,4 @@ func (x *exchange) filterLocal(body []byte) {
 			h.OnResponseData(&x.Exchange, body, true)
 		}
 	}
-}
-
-// upstreamFlags are those of replies that stand for a response of the cluster.
-const upstreamFlags = record.UO | record.UF | record.UH | record.UT | record.UC | record.UPE | record.DO
-
-// fallback replaces the reply to a failed upstream by the cluster's or the
-// route's fallback response.
-func (x *exchange) fallback() {
-	if x.Record.Flags&upstreamFlags == 0 || x.on == nil || x.asksConnect() {
-		return // to CONNECT, success would mean that there is a tunnel
-	}
-	if grpc.Is(&x.Request.Header) {
-		return // a text is no message of the method
-	}
-	f := x.on.spec.res.Fallback
-	if f == nil {
-		return
-	}
-	x.on.counts.FallbackSuccess++
-	x.on.changed()
-	x.Response.Status = f.Status
-	x.Local.Status, x.Local.Body, x.Local.ContentType = f.Status, f.Body, f.ContentType
-	x.Record.Details = "fallback"
 }

@@ -211,7 +211,7 @@ func (x *exchange) mayRetry() bool {
 }
 
 // retriesDone counts attempts behind the first, whatever they were allowed by.
-func (x *exchange) retriesDone() int { return int(x.Record.Attempts) - 1 }
+func (x *exchange) retriesDone() int { return int(x.Record.Attempts) - x.fallen.attempts - 1 }
 
 // takeRetry counts a retry by policy, inside the cluster's budget.
 func (x *exchange) takeRetry() bool {

@@ -109,6 +109,9 @@ func (x *exchange) viaUpstream() string {
 	if x.tunnel == tunnelOffered && x.upgrade.Type == "websocket" && !x.switches() {
 		return "websocket_handshake_unsuccessful"
 	}
+	if x.fallen.from != nil {
+		return "fallback_cluster"
+	}
 	return "via_upstream"
 }
 

@@ -78,7 +78,7 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 // OnResponse tells the client where its session is, if it has not come from there.
 func (f *session) OnResponse(x *filter.Exchange) filter.Verdict {
 	c, ok := x.Slots[f.slot].(*Config)
-	if !ok || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || x.Record.UpstreamAddr == x.Override.Address {
+	if !ok || x.FellBack || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || x.Record.UpstreamAddr == x.Override.Address {
 		return filter.Next
 	}
 	if c.kind == byCookie {

@@ -38,12 +38,6 @@ type detectionSettings struct {
 	ExpiryMS *int `json:"expiryMs"`
 }
 
-type fallbackSettings struct {
-	Status      *int   `json:"status"`
-	Body        string `json:"body"`
-	ContentType string `json:"contentType"`
-}
-
 // outrigger reads a cluster's own settings; without any there is no breaker.
 func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 	s := j.own(m, p)
@@ -59,7 +53,7 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 	}
 	j.ownOutlier(s.Outlier, c, p.field("outlierDetection"))
 	c.Breaker = j.breaker(s.CircuitBreaker, p.field("circuitBreaker"))
-	c.Fallback = j.fallback(s.Fallback, p.field("fallback"))
+	c.Fallback = j.fallback(s.Fallback, c.Name, p.field("fallback"))
 }
 
 // onlyChains refuses what only filter chains have.
@@ -98,20 +92,4 @@ func (j *job) number(v *int, def, lo, hi int, p *place) int {
 		return def
 	}
 	return *v
-}
-
-func (j *job) fallback(f *fallbackSettings, p *place) *resource.DirectResponse {
-	if f == nil {
-		return nil
-	}
-	out := &resource.DirectResponse{
-		Status: j.number(f.Status, 200, 200, 599, p.field("status")),
-		Body:   []byte(f.Body), ContentType: f.ContentType,
-	}
-	j.only(!validHeaderValue(f.ContentType), p.field("contentType"), "has control characters")
-	j.only(len(f.Body) > 1<<20, p.field("body"), "has more than 1 MiB")
-	if out.ContentType == "" && f.Body != "" {
-		out.ContentType = "text/plain"
-	}
-	return out
 }

@@ -154,7 +154,7 @@ metadata:
 	if b == nil || !b.Enabled || b.ErrorThresholdPercent != 30 || b.Window != time.Second || b.RequestVolumeThreshold != 20 || !b.Count5xx || b.CountTimeout || !b.CountReset || !reflect.DeepEqual(b.CountStatus, []int{429}) {
 		t.Errorf("breaker is %+v", b)
 	}
-	if c.Fallback == nil || c.Fallback.Status != 203 || c.Fallback.ContentType != "application/json" {
+	if c.Fallback == nil || c.Fallback.Static.Status != 203 || c.Fallback.Static.ContentType != "application/json" {
 		t.Errorf("fallback is %+v", c.Fallback)
 	}
 }

@@ -183,7 +183,7 @@ func (j *job) route(m *routev3.Route, scope *routeScope, p *place) *resource.Rou
 		r.RateLimits = j.rateLimits(a.Route.GetRateLimits(), false, p.field("route"))
 		r.HostRateLimits, r.IncludeHostRateLimits = scope.limits, a.Route.GetIncludeVhRateLimits().GetValue() //nolint:staticcheck // deprecated and still in use
 		if own := j.own(m.GetMetadata(), p.field("metadata").entry("filter_metadata", ownMetadata)); own != nil {
-			r.Action.Fallback = j.fallback(own.Fallback, p.field("metadata").field("fallback"))
+			r.Action.Fallback = j.fallback(own.Fallback, "", p.field("metadata").field("fallback"))
 		}
 	case *routev3.Route_Redirect:
 		r.Redirect = j.redirect(a.Redirect, m.GetMatch(), p.field("redirect"))

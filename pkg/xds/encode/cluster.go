@@ -149,18 +149,7 @@ func thresholds(l *mesh.Limits) *clusterv3.CircuitBreakers {
 func resilience(b *mesh.CircuitBreaker, fb *mesh.Fallback) *corev3.Metadata {
 	fields := map[string]*structpb.Value{"circuitBreaker": structpb.NewStructValue(breaker(b))}
 	if fb != nil {
-		status, contentType := fb.Status, fb.ContentType
-		if status == 0 {
-			status = 200
-		}
-		if contentType == "" {
-			contentType = "text/plain"
-		}
-		fields["fallback"] = structpb.NewStructValue(&structpb.Struct{Fields: map[string]*structpb.Value{
-			"status":      number(status),
-			"body":        structpb.NewStringValue(fb.Body),
-			"contentType": structpb.NewStringValue(contentType),
-		}})
+		fields["fallback"] = fallback(fb)
 	}
 	return &corev3.Metadata{FilterMetadata: map[string]*structpb.Struct{MetadataNamespace: {Fields: fields}}}
 }

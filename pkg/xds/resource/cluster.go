@@ -59,7 +59,7 @@ type Cluster struct {
 	Outlier  *OutlierDetection
 	Health   *HealthCheck // nil: endpoints are not checked
 	Breaker  *CircuitBreaker
-	Fallback *DirectResponse
+	Fallback *Fallback // nil: none
 	Metadata Metadata
 }
 

@@ -192,7 +192,7 @@ type RouteAction struct {
 	HighPriority   bool
 	Hash           []HashPolicy
 	Mirrors        []Mirror
-	Fallback       *DirectResponse
+	Fallback       *Fallback // nil: the cluster's
 	Upgrades       []Upgrade // each overrides the manager's of its type
 
 	MetadataMatch *MetadataMatch // of requests without a WeightedCluster; nil: none
