@@ -30,20 +30,21 @@ var layers = map[string]layer{
 	"pkg/record":       l1,
 	"pkg/xds/resource": l1,
 
-	"pkg/accesslog": l2,
-	"pkg/bootstrap": l2,
-	"pkg/breaker":   l2,
-	"pkg/filter":    l2,
-	"pkg/identity":  l2,
-	"pkg/lb":        l2,
-	"pkg/mesh":      l2,
-	"pkg/metrics":   l2,
-	"pkg/mtls":      l2,
-	"pkg/overload":  l2,
-	"pkg/ratelimit": l2,
-	"pkg/registry":  l2,
-	"pkg/tap":       l2,
-	"pkg/trace":     l2,
+	"pkg/accesslog":     l2,
+	"pkg/bootstrap":     l2,
+	"pkg/breaker":       l2,
+	"pkg/filter":        l2,
+	"pkg/identity":      l2,
+	"pkg/lb":            l2,
+	"pkg/mesh":          l2,
+	"pkg/metrics":       l2,
+	"pkg/mtls":          l2,
+	"pkg/overload":      l2,
+	"pkg/ratelimit":     l2,
+	"pkg/registry":      l2,
+	"pkg/responsecache": l2,
+	"pkg/tap":           l2,
+	"pkg/trace":         l2,
 
 	"pkg/accesslog/...": l3,
 	"pkg/breaker/...":   l3,
@@ -114,7 +115,7 @@ type forbidden struct {
 
 // dataPath are the packages that run on an event loop.
 var dataPath = []string{
-	"pkg/reactor/...", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/ratelimit", "pkg/record", "pkg/substitution",
+	"pkg/reactor/...", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/ratelimit", "pkg/record", "pkg/responsecache", "pkg/substitution",
 }
 
 var everything = []string{"pkg/..."}

@@ -152,6 +152,9 @@ func (x *exchange) holdResponse(on bool) {
 // responseData passes a piece of the response's body from the main attempt.
 func (x *exchange) responseData(chunk []byte, last bool) {
 	x.lastActivity = x.w.loop.Now()
+	if x.kept.draft != nil {
+		x.keepPiece(chunk, last)
+	}
 	chunk = x.filterAnswer(chunk, last)
 	if x.ResponseRate > 0 {
 		x.pace(chunk, last, nil)
@@ -173,6 +176,7 @@ func (x *exchange) sendPiece(chunk []byte, last bool) {
 
 // responseTrailer passes the trailer section, which ends the response.
 func (x *exchange) responseTrailer(h *codec.Header) {
+	x.keepPiece(nil, true)
 	end, body := x.filterTrailer(h)
 	switch {
 	case x.ResponseRate > 0 && body:

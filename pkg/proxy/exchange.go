@@ -38,6 +38,7 @@ type exchange struct {
 	retry    retryState
 	call     grpcCall
 	fallen   fallenState
+	kept     keptState
 
 	// Attempts. main is the one whose response counts; hedges go on beside it, and may
 	// take its place; shadows are mirrors.
@@ -159,6 +160,7 @@ func (x *exchange) reset() {
 	x.manager, x.down, x.phase, x.replier = nil, nil, 0, nil
 	x.route, x.weighted, x.cluster, x.on = nil, nil, nil, nil
 	x.retry, x.call, x.fallen = retryState{}, grpcCall{}, fallenState{}
+	x.kept.reset()
 	x.main, x.living, x.retryNames, x.paced = nil, 0, x.retryNames[:0], nil
 	x.body, x.hasTrailer, x.keepBody = nil, false, false
 	x.began, x.logged, x.requestAt, x.lastActivity = 0, 0, 0, 0
@@ -233,6 +235,7 @@ func (x *exchange) end(f *failure) {
 		a.finish(f)
 	}
 	x.endHedges()
+	x.dropKept()
 	for i := len(x.shadows) - 1; i >= 0; i-- {
 		x.shadows[i].requestOver()
 	}

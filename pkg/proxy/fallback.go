@@ -23,6 +23,7 @@ type fallenState struct {
 	fallback *resource.Fallback
 	attempts int  // at that cluster
 	told     bool // its circuit knows what came of it
+	kept     bool // the reply is an answer that was kept
 }
 
 // fallback is what is configured for a failed upstream; nil: nothing, or the reply does
@@ -34,6 +35,10 @@ func (x *exchange) fallback() *resource.Fallback {
 	if x.Local.Flags&upstreamFlags == 0 || x.on == nil || x.asksConnect() {
 		return nil // to CONNECT, success would mean that there is a tunnel
 	}
+	return x.configuredFallback()
+}
+
+func (x *exchange) configuredFallback() *resource.Fallback {
 	if x.route != nil && x.route.action != nil && x.route.action.res.Fallback != nil {
 		return x.route.action.res.Fallback
 	}
@@ -117,6 +122,9 @@ func (x *exchange) tellFallback(o breaker.Outcome) {
 func (x *exchange) replaceReply() {
 	f := x.fallback()
 	if f == nil {
+		return
+	}
+	if f.Cached != nil && x.replyKept(f.Cached) {
 		return
 	}
 	if s := f.Static; s != nil && !grpc.Is(&x.Request.Header) { // a text is no message of the method

@@ -122,7 +122,9 @@ func TestAFallbackHasNone(t *testing.T) {
 		count string
 		seen  int64
 	}{
-		{"where it is refused", func(_ *resource.Snapshot, c *resource.Cluster) { c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.ForceOpen = true }) },
+		{"where it is refused", func(_ *resource.Snapshot, c *resource.Cluster) {
+			c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.ForceOpen = true })
+		},
 			"503 circuit breaker open", "success 0 failure 0 rejection 1 missing 0", 0},
 		{"where it has no endpoint", func(s *resource.Snapshot, _ *resource.Cluster) { s.Assignments["standby"] = assignment("standby") },
 			"503 no healthy upstream", "success 0 failure 1 rejection 0 missing 0", 0},

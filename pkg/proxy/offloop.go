@@ -80,6 +80,7 @@ func (p *Proxy) maintain(stop <-chan struct{}) {
 		}
 		p.tick(base + int64(time.Since(start)))
 		p.refreshZones(false)
+		p.answers.ExpireOffLoop(base + int64(time.Since(start)))
 		if ticks++; ticks%int(retryListeners/maintainEvery) == 0 {
 			p.retryFailed()
 			p.rotateFiles()

@@ -202,6 +202,7 @@ func (x *exchange) editRequestHead() filter.Verdict {
 		return v
 	}
 	x.rewriteHost()
+	x.noteKey()
 	x.computeHash()
 	x.selectMirrors()
 	x.armTimeouts()
@@ -279,6 +280,7 @@ func (x *exchange) awaitResponse() filter.Verdict {
 	}
 	x.endHedges()
 	x.fellBack(a)
+	x.keepAnswer(a)
 	return filter.Next
 }
 

@@ -88,6 +88,7 @@ type Proxy struct {
 	acceptedCPU, dialledCPU mtls.CPU
 	tickets                 mtls.Tickets
 	overload                *overload.Manager
+	answers                 *keptAnswers
 
 	// atomic
 	version   atomic.Uint64 // of the last snapshot applied
@@ -167,8 +168,8 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
-		overload: overload.New(o.Overload),
-		options:  o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
+		overload: overload.New(o.Overload), answers: newKeptAnswers(),
+		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
 		slots: map[string]*cluster{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
 		failed: map[string]error{}, done: make(chan struct{}), alone: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),

@@ -149,7 +149,9 @@ func (x *exchange) sendLocal() {
 		l.Status, l.Body, h.Status = 204, nil, 204
 	}
 	x.replaceReply()
-	x.mapLocalReply()
+	if !x.fallen.kept { // that is the upstream's
+		x.mapLocalReply()
+	}
 	x.neverAgree()
 	x.tellRetryAfter()
 	if x.on != nil && r.Flags&upstreamFlags != 0 {
@@ -162,7 +164,7 @@ func (x *exchange) sendLocal() {
 	body := l.Body
 	h.BodyLength = int64(len(body))
 	h.NoBody = x.Request.Method == codec.MethodHead || h.Status == 304
-	if len(body) > 0 {
+	if len(body) > 0 && !x.fallen.kept {
 		ct := l.ContentType
 		if ct == "" {
 			ct = "text/plain"

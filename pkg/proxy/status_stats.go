@@ -39,6 +39,7 @@ func (p *Proxy) Stats(ctx context.Context) ([]metrics.Sample, error) {
 	s.worker(t)
 	s.tls(p, &t.tls, t.workers.plaintextBesideTLS)
 	s.logs(p)
+	s.answers(p.answers)
 	s.overload(p.overload)
 	s.add("cluster_manager.active_clusters", "Clusters configured.", gauge, uint64(len(t.clusters)))
 	s.add("outrigger.config_version", "Number of the last configuration given to the workers.", gauge, p.version.Load())
