@@ -28,6 +28,9 @@ type Config struct {
 	attributes string // of Set-Cookie, after Max-Age
 	strict     bool
 	notFound   int // status where the endpoint is not there; 0: 503
+	// Of values that are encrypted; nil: they are not.
+	sealer   *sealer
+	outdated *outdated
 }
 
 // routeConfig are settings of a route; config is nil where it disables the filter.
@@ -137,8 +140,10 @@ func (c *Config) state(b []byte) error {
 				err = fmt.Errorf("name: %q is no header name", c.name)
 			}
 			return within("typed_config", err)
+		case typedStructURL:
+			return within("typed_config", c.encrypted(message))
 		}
-		return fmt.Errorf("typed_config: unsupported type %q: only cookies and headers hold sessions", url)
+		return fmt.Errorf("typed_config: unsupported type %q: only cookies and headers hold sessions, encrypted in a TypedStruct of %s", url, EncryptedURL)
 	})
 }
 

@@ -51,6 +51,7 @@ type session struct {
 	wall    func() int64 // nanoseconds since 1970
 	scratch []byte
 	encoded []byte
+	sealed  []byte
 }
 
 // maxValue is the longest encoded address that is looked at.
@@ -69,7 +70,16 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 	} else {
 		value = x.Request.Get(c.name)
 	}
-	if a, ok := f.decode(c, value); ok {
+	a, ok := netip.AddrPort{}, false
+	if c.sealer == nil {
+		a, ok = f.decode(c, value)
+	} else {
+		var old bool
+		if a, old, ok = f.open(c, value); old && ok {
+			x.Slots[f.slot] = c.outdated
+		}
+	}
+	if ok {
 		x.Override = filter.Override{Address: a, Strict: c.strict, NotFound: c.notFound}
 	}
 	return filter.Next
@@ -77,12 +87,17 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 
 // OnResponse tells the client where its session is, if it has not come from there.
 func (f *session) OnResponse(x *filter.Exchange) filter.Verdict {
-	c, ok := x.Slots[f.slot].(*Config)
-	if !ok || x.FellBack || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || x.Record.UpstreamAddr == x.Override.Address {
+	c, again := f.settings(x)
+	if c == nil || x.FellBack || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || !again && x.Record.UpstreamAddr == x.Override.Address {
 		return filter.Next
 	}
 	if c.kind == byCookie {
 		x.Response.AddKnown(codec.NameSetCookie, f.cookie(c, x.Record.UpstreamAddr))
+		return filter.Next
+	}
+	if c.sealer != nil {
+		f.encoded = f.appendSealed(f.encoded[:0], c, x.Record.UpstreamAddr, 0)
+		x.Response.Set(c.name, f.encoded)
 		return filter.Next
 	}
 	f.scratch = x.Record.UpstreamAddr.AppendTo(f.scratch[:0])
@@ -127,9 +142,14 @@ func (f *session) cookie(c *Config, a netip.AddrPort) []byte {
 	if c.ttl > 0 {
 		expires = f.wall()/1e9 + c.ttl
 	}
-	f.scratch = appendCookie(f.scratch[:0], a, expires)
 	b := append(append(f.encoded[:0], c.name...), `="`...)
-	b = append(base64.StdEncoding.AppendEncode(b, f.scratch), '"')
+	if c.sealer != nil {
+		b = f.appendSealed(b, c, a, expires)
+	} else {
+		f.scratch = appendCookie(f.scratch[:0], a, expires)
+		b = base64.StdEncoding.AppendEncode(b, f.scratch)
+	}
+	b = append(b, '"')
 	if c.ttl > 0 {
 		b = strconv.AppendInt(append(b, "; Max-Age="...), c.ttl, 10)
 	}
