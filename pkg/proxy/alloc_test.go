@@ -68,6 +68,7 @@ func allFeatures(s *resource.Snapshot) {
 	}
 	c := s.Clusters["c"]
 	c.LB.Policy = resource.LeastRequest
+	c.Fallback = &resource.Fallback{Cached: &resource.CachedFallback{MaxAge: 600e9, MaxBody: 64 << 10}}
 	c.Breaker = &resource.CircuitBreaker{Enabled: true, ErrorThresholdPercent: 50, RequestVolumeThreshold: 20, Window: 10e9, Buckets: 10, SleepWindow: 5e9, Count5xx: true, CountTimeout: true, CountConnectFailure: true}
 	c.Outlier = &resource.OutlierDetection{Consecutive5xx: 5, Enforcing5xx: 100, Interval: 10e9, BaseEjection: 30e9, MaxEjection: 300e9, MaxEjectionPercent: 10}
 	s.Routes["r"].VirtualHosts[0].Routes[0].Action.Retry = &resource.RetryPolicy{On: resource.Retry5xx | resource.RetryConnectFailure, NumRetries: 2}

@@ -49,7 +49,6 @@ var rows = []row{
 	{suites, "envoy-peer", "Envoy before and behind a sidecar: requests, WebSocket and CONNECT of HTTP/1.1 and HTTP/2 clients, by HTTP/1.1, HTTP/2, TLS, mutual TLS and PROXY v2; TCP", "every byte, every end", peers("EnvoyIsAPeer", "./test/interop"), nil},
 	{suites, "autobahn", "the Autobahn Testsuite's WebSocket cases through one sidecar and through two that speak HTTP/2 (`OUTRIGGER_AUTOBAHN=all` for all 517)", "no case behaves worse than direct", peers("Autobahn", "./test/interop"), nil},
 	{suites, "pyarrow", "the lake's files read by PyArrow", "every row and column", peers("PyArrow", "./pkg/lake"), nil},
-	{data, "sessions", "encrypted session values: changed, made up, plain, expired, of other keys; roll-over by two keys, with processes", "no session, and none of them tells an address", test("EncryptedSession", "./pkg/filter/statefulsession ./test/e2e"), nil},
 	{suites, "rfc9111", "answers kept for fallbacks by RFC 9111's rules for shared caches: what is stored, when it may be used, stale or fresh, Vary, invalidation; bounds with two loops", "each case of the tables", test("SharedCache|AnswerIsUsed|ToldApart|NewerAnswer|Bounded|LastGoodAnswer", "./pkg/responsecache ./pkg/proxy"), nil},
 	{suites, "hystrix-go", "hystrix-go's own circuit as the oracle of open and closed", "the same decisions, but for the deviations listed", test("Hystrix|MeantDeviations", "./pkg/breaker/hystrixoracle"), nil},
 	{suites, "net/http", "HTTP/1.1 codec against net/http", "what both accept is framed alike", test("NetHTTP", "./pkg/codec/http1"), nil},
@@ -60,6 +59,7 @@ var rows = []row{
 
 	{data, "smuggling", "each class of HTTP/1 request smuggling", "400 and close, however the bytes are cut", test("Smuggl|Ambiguous|SameFraming|UnreadBytes|BackendSeesExactly|BrokenChunks", "./pkg/codec/http1 ./test/attack"), nil},
 	{data, "upstreams", "hostile upstreams: broken, early, endless, mixed up responses", "an error of the proxy's own; nothing reaches another client", test("Upstream|Response|EarlyAnswer|SeenInAnother", "./test/attack"), nil},
+	{data, "sessions", "encrypted session values: changed, made up, plain, expired, of other keys; roll-over by two keys, with processes", "no session, and none of them tells an address", test("EncryptedSession", "./pkg/filter/statefulsession ./test/e2e"), nil},
 	{data, "headers", "what a client may not say: internal headers, odd paths, log lines", "removed, refused or escaped", test("Headers|Connection|Redirect|Spelling|LogLine", "./test/attack"), nil},
 	{data, "kill", "an instance is killed under load", "no idempotent request fails; of POSTs only those in flight", test("KilledInstance|POSTs|InstanceThatLeaves", "./test/e2e"), nil},
 	{data, "buckets", "requests and loops that take from one token bucket at once; its table of keys", "exactly what it holds, never more keys than allowed", test("LoopsTogether|NoMoreIsGiven|WorkersTogether|TableIsBounded|LoopsShare", "./pkg/ratelimit ./pkg/proxy"), nil},
