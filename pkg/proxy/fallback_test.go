@@ -170,7 +170,7 @@ func TestABodyThatIsNoLongerWholeStaysWithItsCluster(t *testing.T) {
 	})
 	more := make(chan struct{})
 	defer close(more)
-	resp, err := r.client().Post("http://"+r.addr+"/", "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("x", long)), endless{more}))
+	resp, err := r.client().Post("http://"+r.addr+"/", "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("x", 3*long)), endless{more}))
 	if err != nil {
 		t.Fatal(err)
 	}
