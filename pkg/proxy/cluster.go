@@ -47,24 +47,6 @@ type clusterSpec struct {
 	bind     netip.Addr         // source address, invalid for any
 }
 
-// byRuntime is a cluster with the runtime's values: c itself where none counts. Values that
-// configuration could not have do not count.
-func (p *Proxy) byRuntime(c *resource.Cluster) *resource.Cluster {
-	lb := c.LB
-	if bias := p.runtimeNumber(lb.BiasKey, lb.ActiveRequestBias); resource.ActiveRequestBias(bias) {
-		lb.ActiveRequestBias = bias
-	}
-	if a := p.runtimeNumber(lb.SlowStart.AggressionKey, lb.SlowStart.Aggression); resource.Aggression(a) {
-		lb.SlowStart.Aggression = a
-	}
-	if lb.ActiveRequestBias == c.LB.ActiveRequestBias && lb.SlowStart.Aggression == c.LB.SlowStart.Aggression {
-		return c
-	}
-	changed := *c
-	changed.LB = lb
-	return &changed
-}
-
 // newSpec makes the spec that follows prev (nil for the first).
 func newSpec(prev *clusterSpec, res *resource.Cluster, a *resource.Assignment, log *breaker.EventLog, seed uint64) *clusterSpec {
 	s := &clusterSpec{res: res, assigned: a}
