@@ -25,8 +25,9 @@ type Circuit struct {
 
 	shared atomic.Pointer[shared] // nil until the circuit was enabled
 
-	mu  sync.Mutex
-	off offLoop // guarded by mu; loops do not touch it
+	mu   sync.Mutex
+	off  offLoop // guarded by mu; loops do not touch it
+	told *told   // likewise; nil: nobody is told
 }
 
 // shared is what loops write to besides the word.
@@ -44,6 +45,8 @@ type shared struct {
 	recoverAt atomic.Int64  // when the ramp began
 	credit    atomic.Uint64 // of the ramp, see rampUnit
 	retryAt   atomic.Int64
+
+	tests, failedTests atomic.Uint64 // probes, or rounds of them
 }
 
 // Modes of the word.
@@ -110,6 +113,7 @@ func (c *Circuit) allowProbe(w uint64, now int64) (Token, bool) {
 	if now-tested <= c.sleep.Load() || !c.testedAt.CompareAndSwap(tested, now) {
 		return Token{}, false
 	}
+	s.tests.Add(1)
 	return Token{gen: uint32(w >> 32), probe: true}, true
 }
 
@@ -133,8 +137,11 @@ func (c *Circuit) ReportCall(t Token, o Outcome, slow bool, now int64) {
 		c.reportTest(s, cfg, t, o, slow, now)
 	case o == Success && !slow:
 		c.close(s, cfg, t, now)
-	case cfg.RetryAfter && (o.isError() || slow):
-		c.sleepOn(s, cfg, now)
+	case o.isError() || slow:
+		s.failedTests.Add(1)
+		if cfg.RetryAfter {
+			c.sleepOn(s, cfg, now)
+		}
 	}
 }
 

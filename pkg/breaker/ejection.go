@@ -47,6 +47,7 @@ type ejectionRecord struct {
 	since  int64 // last ejection or return
 	reason EjectionType
 	seen   bool
+	spared int64 // when it was last told that the host is spared
 }
 
 // OutlierStats are a cluster's counters; Envoy's names are in the comments.
@@ -87,6 +88,7 @@ func (o *Outlier) Update(cfg *resource.OutlierDetection) {
 		if h.Ejected() {
 			h.SetEjected(false)
 			changed = true
+			o.log.note(o.event(h, o.records[h], Release, true, 0))
 		}
 	})
 	clear(o.records)
@@ -168,7 +170,7 @@ func (o *Outlier) HealthCheckSucceeded(h Host, now int64) {
 		return
 	}
 	if r := o.records[h]; r != nil {
-		o.uneject(h, r, now)
+		o.uneject(h, r, true, now)
 		o.members.Changed()
 	}
 }
@@ -179,6 +181,7 @@ func (o *detector) forget() {
 		if !r.seen {
 			if h.Ejected() {
 				o.stats.Active--
+				o.log.note(o.event(h, r, Leave, true, 0))
 			}
 			if r.times > 0 {
 				o.waiting--
@@ -200,7 +203,7 @@ func (o *detector) release(h Host, now int64, newInterval bool) bool {
 		if now < max(r.until, min(o.retryAt(h), r.since+int64(MaxRetryAfter))) {
 			return false
 		}
-		o.uneject(h, r, now)
+		o.uneject(h, r, false, now)
 		return true
 	case newInterval && r.times > 0:
 		if r.times--; r.times == 0 {
@@ -210,11 +213,14 @@ func (o *detector) release(h Host, now int64, newInterval bool) bool {
 	return false
 }
 
-func (o *detector) uneject(h Host, r *ejectionRecord, now int64) {
+// uneject takes a host back; checked says that a health check was why.
+func (o *detector) uneject(h Host, r *ejectionRecord, checked bool, now int64) {
 	h.SetEjected(false)
 	h.Consecutive().Store(0) // it starts anew
 	o.stats.Active--
-	o.log.add(o.event(h, r, "UNEJECT", true, now))
+	e := o.event(h, r, Uneject, true, now)
+	e.Checked = checked
+	o.log.add(e)
 	r.since = now
 }
 
@@ -249,6 +255,7 @@ func (o *detector) eject(h Host, t EjectionType, percent float64, hosts int, now
 	share := uint64(o.stats.Active+1) * 100
 	if share > uint64(o.cfg.MaxEjectionPercent)*uint64(hosts) && !(o.cfg.AlwaysEjectOne && o.stats.Active == 0) {
 		o.stats.Overflow++
+		o.spare(h, t, percent, hosts, now)
 		return false
 	}
 	if t == Consecutive5xx || t == SuccessRate {
@@ -263,14 +270,31 @@ func (o *detector) eject(h Host, t EjectionType, percent float64, hosts int, now
 	if enforced {
 		o.out(h, r, t, now)
 	}
-	e := o.event(h, r, "EJECT", enforced, now)
+	e := o.event(h, r, Eject, enforced, now)
 	e.Hosts = hosts
-	o.reasons(&e, t, percent)
+	o.reasons(&e, h, t, percent)
 	o.log.add(e)
 	if enforced {
 		r.since = now
 	}
 	return enforced
+}
+
+// spare tells that a host stays because too many are ejected: a host that fails on is
+// found again and again, and told of once an interval.
+func (o *detector) spare(h Host, t EjectionType, percent float64, hosts int, now int64) {
+	r := o.records[h]
+	if r == nil {
+		r = new(ejectionRecord)
+		o.records[h] = r
+	} else if r.spared != 0 && now-r.spared < max(int64(o.cfg.Interval), int64(time.Second)) {
+		return
+	}
+	r.spared = now
+	e := o.event(h, r, Spare, false, now)
+	e.Type, e.Hosts = t, hosts
+	o.reasons(&e, h, t, percent)
+	o.log.note(e)
 }
 
 // out marks the host and remembers for how long.
@@ -301,8 +325,15 @@ func (o *detector) enforcing(t EjectionType) uint32 {
 }
 
 // reasons adds the numbers that led to the ejection.
-func (o *detector) reasons(e *Event, t EjectionType, percent float64) {
-	e.Percent = percent
+func (o *detector) reasons(e *Event, h Host, t EjectionType, percent float64) {
+	e.Percent, e.MaxPercent, e.Enforcing = percent, o.cfg.MaxEjectionPercent, o.enforcing(t)
+	if r := o.rates[h]; r != nil && t >= consecutiveTypes {
+		origin := external
+		if t == SuccessRateLocal || t == FailurePercentageLocal {
+			origin = localOrigin
+		}
+		e.Volume = r.sum[origin].volume()
+	}
 	switch t {
 	case Consecutive5xx:
 		e.Threshold = o.cfg.Consecutive5xx
@@ -314,6 +345,8 @@ func (o *detector) reasons(e *Event, t EjectionType, percent float64) {
 		e.Rates = o.judged[external]
 	case SuccessRateLocal:
 		e.Rates = o.judged[localOrigin]
+	case FailurePercentage, FailurePercentageLocal:
+		e.FailureThreshold = o.cfg.Failure.Threshold
 	}
 }
 
@@ -344,14 +377,15 @@ func (o *detector) next() uint64 {
 }
 
 func (o *detector) event(h Host, r *ejectionRecord, action string, enforced bool, now int64) Event {
-	e := Event{
-		Cluster: o.name, Upstream: h.String(), Action: action, Type: r.reason,
-		Ejections: r.total, Enforced: enforced, Active: o.stats.Active, SinceLast: -1,
+	e := Event{Cluster: o.name, Upstream: h.String(), Action: action, Enforced: enforced, Active: o.stats.Active, SinceLast: -1}
+	if r == nil {
+		return e
 	}
+	e.Type, e.Ejections = r.reason, r.total
 	if r.since != 0 {
 		e.SinceLast = time.Duration(now - r.since)
 	}
-	if action == "EJECT" && enforced {
+	if action == Eject && enforced {
 		e.For = time.Duration(r.until - now)
 	}
 	return e

@@ -14,7 +14,7 @@ type Event struct {
 	Time      time.Time
 	Cluster   string
 	Upstream  string
-	Action    string // "EJECT" or "UNEJECT"
+	Action    string
 	Type      EjectionType
 	Ejections uint32        // of the host so far
 	Enforced  bool          // false: detected, but spared by the enforcing percentage
@@ -25,7 +25,23 @@ type Event struct {
 	Rates     ClusterRates  // what that was compared with, by type SUCCESS_RATE
 	Active    uint32        // hosts of the cluster that are ejected now
 	Hosts     int           // hosts of the cluster
+
+	// What led to it besides, for Tell; Envoy's log does not have it.
+	MaxPercent       uint32 // of the hosts that may be ejected
+	Enforcing        uint32 // percent of the ejections of this type that are enforced
+	FailureThreshold uint32 // percent of failures, by type FAILURE_PERCENTAGE
+	Volume           uint64 // requests of the host in the interval, where rates were judged
+	Checked          bool   // of a return: a health check has passed
 }
+
+// Actions of events. Those that Envoy does not know are told of and not logged.
+const (
+	Eject   = "EJECT"
+	Uneject = "UNEJECT"
+	Spare   = "SPARE"   // detected, but too many of the cluster are ejected already
+	Leave   = "LEAVE"   // an ejected host has left its cluster
+	Release = "RELEASE" // outlier detection of the cluster has ended
+)
 
 // Envoy's details of an ejection; percentages are rounded down.
 type (
@@ -66,7 +82,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 		Ejections: e.Ejections, Enforced: e.Enforced, Timestamp: stamp(e.Time),
 		Failures: e.Threshold, Active: e.Active, Hosts: e.Hosts, ForMillis: e.For.Milliseconds(),
 	}
-	if e.Action == "EJECT" {
+	if e.Action == Eject {
 		switch host := uint32(max(e.Percent, 0)); e.Type {
 		case SuccessRate, SuccessRateLocal:
 			out.Rate = &ejectSuccessRate{host, uint32(max(e.Rates.Average, 0)), uint32(max(e.Rates.Threshold, 0))}
@@ -92,6 +108,7 @@ func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z
 type EventLog struct {
 	now  func() time.Time
 	sink func(line []byte)
+	tell func(Event) // nil: nobody is told
 
 	mu     sync.Mutex
 	events []Event // ring
@@ -107,6 +124,18 @@ func NewEventLog(size int, sink func(line []byte), now func() time.Time) *EventL
 		now = time.Now
 	}
 	return &EventLog{now: now, sink: sink, size: max(size, 1)}
+}
+
+// Tell makes f hear of every event, with those that are not logged. It is called from
+// the tick, and must be set before there is one.
+func (l *EventLog) Tell(f func(Event)) { l.tell = f }
+
+// note tells of an event without logging it.
+func (l *EventLog) note(e Event) {
+	if l != nil && l.tell != nil {
+		e.Time = l.now()
+		l.tell(e)
+	}
 }
 
 // Events lists what is kept, the oldest first.
@@ -130,6 +159,9 @@ func (l *EventLog) add(e Event) {
 		l.at = (l.at + 1) % l.size
 	}
 	l.mu.Unlock()
+	if l.tell != nil {
+		l.tell(e)
+	}
 	if l.sink == nil {
 		return
 	}

@@ -61,6 +61,7 @@ func (c *Circuit) allowTest(s *shared, most int, w uint64, now int64) (Token, bo
 		for { // outcomes of the last round still come
 			r = round(s.round.Load())
 			if s.round.CompareAndSwap(uint64(r), uint64(r.next(1))) {
+				s.tests.Add(1)
 				return Token{gen: uint32(w >> 32), probe: true, round: r.next(1).number()}, true
 			}
 		}
@@ -99,6 +100,7 @@ func (c *Circuit) reportTest(s *shared, cfg *resource.CircuitBreaker, t Token, o
 			return
 		}
 		if h.unwell(cfg) {
+			s.failedTests.Add(1)
 			c.testedAt.Store(max(now, c.askedSleep(s, cfg, now)))
 			return
 		}

@@ -38,6 +38,7 @@ func (c *Circuit) Update(cfg *resource.CircuitBreaker) {
 		c.off = offLoop{gen: c.off.gen, limits: c.off.limits, openings: c.off.openings}
 		c.off.word = word(c.off.gen, pass)
 		c.word.Store(c.off.word)
+		c.told.forget(c.off.gen)
 		return
 	}
 	old := c.config.Load()
@@ -93,11 +94,17 @@ func (c *Circuit) Watch(l *Limits) {
 // and publishes that. Call it every 50 to 100 ms; it reports whether the circuit
 // has opened or closed since the last call.
 func (c *Circuit) Tick(now int64) bool {
+	changed, told := c.tick(now)
+	told.hand()
+	return changed
+}
+
+func (c *Circuit) tick(now int64) (changed bool, _ *told) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cfg, s := c.config.Load(), c.shared.Load()
 	if cfg == nil {
-		return false
+		return false, nil
 	}
 	o := &c.off
 	before := o.word
@@ -107,7 +114,10 @@ func (c *Circuit) Tick(now int64) bool {
 	o.window.advanceTo(now)
 	c.publish(cfg, func() { c.decide(cfg, s, now) })
 	c.tickLatency(s, now)
-	return o.word != before
+	if c.told != nil {
+		c.news(cfg, s, now)
+	}
+	return o.word != before, c.told
 }
 
 // decide merges the new counts and opens the circuit if they say so.
@@ -132,7 +142,13 @@ func (c *Circuit) decide(cfg *resource.CircuitBreaker, s *shared, now int64) {
 		if o.calls != nil {
 			least = min(least, uint64(len(o.calls.codes)))
 		}
-		return !o.open && !forced && h.requests >= least && h.unwell(cfg)
+		if o.open || forced || h.requests < least || !h.unwell(cfg) {
+			return false
+		}
+		if c.told != nil {
+			c.told.judged = h
+		}
+		return true
 	}
 	if o.calls == nil {
 		if opens(o.window.sum.health()) {

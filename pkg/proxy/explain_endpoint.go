@@ -39,8 +39,9 @@ func endpointReason(spec *clusterSpec, v *lb.View, h *lb.Host, now int64) (reaso
 		reason += fmt.Sprintf(", priority %d with %d %% of the requests", p.Level, p.HealthyLoad+p.DegradedLoad)
 	}
 	if spec.outlier != nil {
-		if why, times, left, ok := spec.outlier.Ejection(h, now); ok {
-			reason += fmt.Sprintf(", ejected (%s) for another %v, %d times so far", why, left.Round(100*time.Millisecond), times)
+		if e, ok := spec.outlier.Ejection(h); ok {
+			left := max(0, time.Duration(e.Until-now))
+			reason += fmt.Sprintf(", ejected (%s) for another %v, %d times so far", e.Type, left.Round(100*time.Millisecond), e.Times)
 		}
 	}
 	if spec.health != nil {
