@@ -26,7 +26,10 @@ type Config struct {
 	// Events opens the file that events are appended to, a line of JSON each; the writer
 	// must neither block for long nor keep the line. nil: no events are written.
 	Events func(path string) (func(line []byte), error)
-	Log    *slog.Logger
+	// Changed is told of results that have changed a host's health, and of first ones
+	// that failed; nil: nobody is. It must not block.
+	Changed func(*Event)
+	Log     *slog.Logger
 }
 
 // Checks are the health checks of a process. Any goroutine but a loop may call its

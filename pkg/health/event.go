@@ -24,9 +24,27 @@ type Event struct {
 	write func(line []byte)
 }
 
+// Thresholds are the results in a row that bring a host back and take it out.
+func (e *Event) Thresholds() (healthy, unhealthy uint32) {
+	return e.check.HealthyThreshold, e.check.UnhealthyThreshold
+}
+
+// tells reports whether the result is news: that a host has passed its first check is
+// none.
+func (e *Event) tells() bool {
+	c := e.Change
+	return c.Degraded || c.Health && !(c.First && !e.Failed) || c.First && e.Failed
+}
+
 // log writes what there is to say of a result; any goroutine but a loop.
 func (cl *Cluster) log(e *Event) {
-	if e == nil || e.write == nil {
+	if e == nil {
+		return
+	}
+	if f := cl.checks.config.Changed; f != nil && e.tells() {
+		f(e)
+	}
+	if e.write == nil {
 		return
 	}
 	for _, line := range e.lines() {

@@ -108,6 +108,15 @@ func (v *View) InPanic() bool {
 	return slices.ContainsFunc(v.priorities, func(p Priority) bool { return p.Panic })
 }
 
+// PanicThreshold is the share of healthy and degraded hosts, in percent, below which a
+// priority ignores its hosts' health; 0: none does.
+func (v *View) PanicThreshold() float64 {
+	if v.cfg == nil {
+		return 0
+	}
+	return panicThreshold(&v.cfg.LB)
+}
+
 // PriorityHosts lists one level's hosts.
 func (v *View) PriorityHosts(p *Priority) []*Host { return v.hosts[p.lo:p.hi:p.hi] }
 

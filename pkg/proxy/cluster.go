@@ -29,7 +29,8 @@ type cluster struct {
 	// lastUse is the monotonic time of the last merge of a worker's counts: the
 	// maintenance goroutine looks at clusters in use only.
 	lastUse atomic.Int64
-	used    atomic.Bool // it has had a connection
+	used    atomic.Bool  // it has had a connection
+	watch   clusterWatch // of the merge tick
 }
 
 // clusterSpec is a cluster's settings with the state that must be exact over

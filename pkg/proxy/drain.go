@@ -27,6 +27,9 @@ const (
 	DrainOutbound // all but inbound ones
 )
 
+// String is the scope's name.
+func (s DrainScope) String() string { return [...]string{"all", "inbound", "outbound"}[s] }
+
 func (s DrainScope) has(l *listener) bool {
 	return s == DrainAll || (s == DrainInbound) == (l.config.Load().res.Direction == resource.Inbound)
 }
@@ -36,8 +39,10 @@ func (s DrainScope) has(l *listener) bool {
 // and served. It returns when no connection is left on the listeners that it is
 // about, after they stopped accepting, or with an error when ctx ends before. A drain
 // of one scope may follow that of another.
-func (p *Proxy) Drain(ctx context.Context, scope DrainScope) error {
+func (p *Proxy) Drain(ctx context.Context, scope DrainScope) (err error) {
 	list := p.startDrain(scope)
+	began := p.tellDrain(scope, activeOn(list))
+	defer func() { began(activeOn(list), err) }()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	quiet := 0

@@ -18,7 +18,7 @@ import (
 // newHealth makes the checks of the process. Connections that they keep are a part of
 // what may be dialled, where that is limited.
 func (p *Proxy) newHealth() *health.Checks {
-	c := health.Config{Log: p.log}
+	c := health.Config{Log: p.log, Changed: p.tellHealth}
 	if n := p.options.Dialling; n > 0 {
 		c.Concurrent, c.Kept = min(health.DefaultConcurrent, max(n/8, 1)), min(health.DefaultKept, max(n/8, 1))
 	}

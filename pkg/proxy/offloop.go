@@ -70,6 +70,7 @@ func (p *Proxy) maintain(stop <-chan struct{}) {
 	defer t.Stop()
 	base := p.monotonic(stop)
 	start := time.Now()
+	p.wall.Store(start.UnixNano() - base)
 	var ticks int
 	var crowd crowdWatch
 	for {
@@ -111,6 +112,7 @@ func (p *Proxy) retryFailed() {
 const quietAfter = int64(10 * time.Minute)
 
 func (p *Proxy) tick(now int64) {
+	p.tellPanics()
 	for _, c := range *p.clusters.Load() {
 		s := c.spec.Load()
 		if s == nil {
@@ -118,6 +120,7 @@ func (p *Proxy) tick(now int64) {
 		}
 		s.lb.Tick(now)
 		s.tickHealth(now)
+		p.watchCluster(c, s)
 		if c.lastUse.Load() == 0 || now-c.lastUse.Load() > quietAfter {
 			continue
 		}

@@ -52,6 +52,7 @@ func (p *Proxy) watchOverload(stop <-chan struct{}) {
 
 // updateOverload takes the pressures and wakes the loops where that changes something.
 func (p *Proxy) updateOverload(delay time.Duration) {
+	was := p.overload.State()
 	changed := p.overload.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) {
 		switch o.Kind {
 		case resource.MonitorMemory:
@@ -72,6 +73,7 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	for _, w := range p.workers {
 		w.loop.PostOffLoop(func() {}) // its tick looks
 	}
+	p.tellOverload(was, p.overload.State())
 	p.log.Warn("overload", "resources", p.overload.Resources(), "actions", overloadNames(p.overload))
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/health"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
@@ -47,6 +48,8 @@ type Options struct {
 	Seed    uint64
 	// EjectionLog gets a line of JSON for each ejection; nil: none.
 	EjectionLog func(line []byte)
+	// Events get what the proxy decides, off the loops; nil: nobody does.
+	Events *event.Log
 	// AccessLogRemote opens access logs that are no files; nil refuses them.
 	AccessLogRemote func(*resource.GRPCLog) (accesslog.Remote, error)
 	// Accepting and Dialling are how many connections there may be at a time from
@@ -100,6 +103,9 @@ type Proxy struct {
 	// connections from downstream of all listeners
 	connections atomic.Int64
 	givenUp     givenUp
+	// wall is the time of the wall clock, in ns, at which the loops' clock was 0; 0 while
+	// nobody knows.
+	wall atomic.Int64
 
 	zones zones
 
@@ -174,6 +180,7 @@ func New(o Options) (*Proxy, error) {
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
 		failed: map[string]error{}, done: make(chan struct{}), alone: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
 	}
+	p.ejections.Tell(p.tellEjection)
 	p.hostname, _ = os.Hostname()
 	p.holding = o.HoldAccepting
 	p.drainIdle.Store(int64(max(o.DrainIdle, 0)))
@@ -299,6 +306,9 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 		}
 		spec := newSpec(prev, p.byRuntime(res), a, p.ejections, rand.Uint64())
 		spec.given = res
+		if spec.circuit != nil && (prev == nil || prev.circuit != spec.circuit) {
+			spec.circuit.Tell(func(e breaker.CircuitEvent) { p.tellCircuit(c, &e) })
+		}
 		p.prepareHealth(c, spec)
 		c.spec.Store(spec)
 		spec.checkHealth()

@@ -38,6 +38,8 @@ type worker struct {
 	// atomic: written by Apply
 	adopted atomic.Uint64
 	byName  atomic.Pointer[map[string]*cluster]
+	// panicked is the last panic that the merge tick has not told of yet.
+	panicked atomic.Pointer[panicNote]
 
 	// loop-owned
 	random    *rand.PCG
@@ -105,6 +107,7 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 
 func (w *worker) onPanic(v any, stack []byte) {
 	w.stats.panics++
+	w.panicked.Store(&panicNote{v, stack, w.stats.panics})
 	w.proxy.log.Error("panic on a worker; its connection was closed", "worker", w.index, "panic", v, "stack", string(stack))
 }
 
