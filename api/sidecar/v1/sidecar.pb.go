@@ -990,6 +990,500 @@ func (x *SpanAck) GetRefused() uint32 {
 	return 0
 }
 
+type EventBatch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Required on the first message of a stream, ignored on the others.
+	Sender *Sender `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// At least 1, growing.
+	Sequence uint64 `protobuf:"varint,2,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Each one Event, encoded: one that is not understood costs no other.
+	Events [][]byte `protobuf:"bytes,3,rep,name=events,proto3" json:"events,omitempty"`
+	// Events between the batch before and this one that the sidecar no longer had.
+	Lost          uint64 `protobuf:"varint,4,opt,name=lost,proto3" json:"lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventBatch) Reset() {
+	*x = EventBatch{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventBatch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventBatch) ProtoMessage() {}
+
+func (x *EventBatch) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventBatch.ProtoReflect.Descriptor instead.
+func (*EventBatch) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *EventBatch) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *EventBatch) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *EventBatch) GetEvents() [][]byte {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *EventBatch) GetLost() uint64 {
+	if x != nil {
+		return x.Lost
+	}
+	return 0
+}
+
+type EventAck struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	// Events of this batch that were not taken: not understood, or too many.
+	Refused       uint32 `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventAck) Reset() {
+	*x = EventAck{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventAck) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventAck) ProtoMessage() {}
+
+func (x *EventAck) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventAck.ProtoReflect.Descriptor instead.
+func (*EventAck) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *EventAck) GetSequence() uint64 {
+	if x != nil {
+		return x.Sequence
+	}
+	return 0
+}
+
+func (x *EventAck) GetRefused() uint32 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+// Event is one decision of a sidecar, or something that has happened to it. docs/events.md
+// lists kinds, types and numbers; a receiver shows those that it does not know.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Grows by one with each event of a process.
+	Id      uint64                 `protobuf:"varint,1,opt,name=id,proto3" json:"id,omitempty"`
+	Time    *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=time,proto3" json:"time,omitempty"`
+	Kind    string                 `protobuf:"bytes,3,opt,name=kind,proto3" json:"kind,omitempty"`
+	Type    string                 `protobuf:"bytes,4,opt,name=type,proto3" json:"type,omitempty"`
+	Cluster string                 `protobuf:"bytes,5,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// ADDRESS:PORT.
+	Endpoint string `protobuf:"bytes,6,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Name     string `protobuf:"bytes,7,opt,name=name,proto3" json:"name,omitempty"`
+	// Why, in words, for people.
+	Message string `protobuf:"bytes,8,opt,name=message,proto3" json:"message,omitempty"`
+	// When it ends by itself; absent where nobody knows.
+	Until *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=until,proto3" json:"until,omitempty"`
+	// Those at the decision, in the order in which they explain it.
+	Numbers       []*Number `protobuf:"bytes,10,rep,name=numbers,proto3" json:"numbers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Event) GetId() uint64 {
+	if x != nil {
+		return x.Id
+	}
+	return 0
+}
+
+func (x *Event) GetTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Time
+	}
+	return nil
+}
+
+func (x *Event) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Event) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *Event) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Event) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *Event) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Event) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *Event) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *Event) GetNumbers() []*Number {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+type Number struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Value         float64                `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Number) Reset() {
+	*x = Number{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Number) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Number) ProtoMessage() {}
+
+func (x *Number) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Number.ProtoReflect.Descriptor instead.
+func (*Number) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Number) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Number) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
+type StateReport struct {
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Sender *Sender                `protobuf:"bytes,1,opt,name=sender,proto3" json:"sender,omitempty"`
+	// How long the report holds; 30 s when absent.
+	Valid *durationpb.Duration `protobuf:"bytes,2,opt,name=valid,proto3" json:"valid,omitempty"`
+	// Endpoints that outlier detection leaves out.
+	Ejected []*EjectedEndpoint `protobuf:"bytes,3,rep,name=ejected,proto3" json:"ejected,omitempty"`
+	// Endpoints that are left out beyond those in the list.
+	MoreEjected   uint32 `protobuf:"varint,4,opt,name=more_ejected,json=moreEjected,proto3" json:"more_ejected,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateReport) Reset() {
+	*x = StateReport{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateReport) ProtoMessage() {}
+
+func (x *StateReport) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateReport.ProtoReflect.Descriptor instead.
+func (*StateReport) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *StateReport) GetSender() *Sender {
+	if x != nil {
+		return x.Sender
+	}
+	return nil
+}
+
+func (x *StateReport) GetValid() *durationpb.Duration {
+	if x != nil {
+		return x.Valid
+	}
+	return nil
+}
+
+func (x *StateReport) GetEjected() []*EjectedEndpoint {
+	if x != nil {
+		return x.Ejected
+	}
+	return nil
+}
+
+func (x *StateReport) GetMoreEjected() uint32 {
+	if x != nil {
+		return x.MoreEjected
+	}
+	return 0
+}
+
+type EjectedEndpoint struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Cluster string                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	// ADDRESS:PORT.
+	Endpoint string                 `protobuf:"bytes,2,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Since    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=since,proto3" json:"since,omitempty"`
+	Until    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=until,proto3" json:"until,omitempty"`
+	// What detected it, by Envoy's name.
+	Detector string `protobuf:"bytes,5,opt,name=detector,proto3" json:"detector,omitempty"`
+	// Ejections of the endpoint so far.
+	Ejections     uint32 `protobuf:"varint,6,opt,name=ejections,proto3" json:"ejections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EjectedEndpoint) Reset() {
+	*x = EjectedEndpoint{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EjectedEndpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EjectedEndpoint) ProtoMessage() {}
+
+func (x *EjectedEndpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EjectedEndpoint.ProtoReflect.Descriptor instead.
+func (*EjectedEndpoint) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *EjectedEndpoint) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *EjectedEndpoint) GetEndpoint() string {
+	if x != nil {
+		return x.Endpoint
+	}
+	return ""
+}
+
+func (x *EjectedEndpoint) GetSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Since
+	}
+	return nil
+}
+
+func (x *EjectedEndpoint) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+func (x *EjectedEndpoint) GetDetector() string {
+	if x != nil {
+		return x.Detector
+	}
+	return ""
+}
+
+func (x *EjectedEndpoint) GetEjections() uint32 {
+	if x != nil {
+		return x.Ejections
+	}
+	return 0
+}
+
+type StateResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StateResponse) Reset() {
+	*x = StateResponse{}
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StateResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StateResponse) ProtoMessage() {}
+
+func (x *StateResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
+func (*StateResponse) Descriptor() ([]byte, []int) {
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{21}
+}
+
 type CertificateRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// sender.service is the service whose identity is asked for.
@@ -1004,7 +1498,7 @@ type CertificateRequest struct {
 
 func (x *CertificateRequest) Reset() {
 	*x = CertificateRequest{}
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[15]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1016,7 +1510,7 @@ func (x *CertificateRequest) String() string {
 func (*CertificateRequest) ProtoMessage() {}
 
 func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[15]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1029,7 +1523,7 @@ func (x *CertificateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateRequest.ProtoReflect.Descriptor instead.
 func (*CertificateRequest) Descriptor() ([]byte, []int) {
-	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{15}
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *CertificateRequest) GetSender() *Sender {
@@ -1061,7 +1555,7 @@ type CertificateResponse struct {
 
 func (x *CertificateResponse) Reset() {
 	*x = CertificateResponse{}
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[16]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1073,7 +1567,7 @@ func (x *CertificateResponse) String() string {
 func (*CertificateResponse) ProtoMessage() {}
 
 func (x *CertificateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[16]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1086,7 +1580,7 @@ func (x *CertificateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CertificateResponse.ProtoReflect.Descriptor instead.
 func (*CertificateResponse) Descriptor() ([]byte, []int) {
-	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{16}
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CertificateResponse) GetIdentity() string {
@@ -1133,7 +1627,7 @@ type WatchTrustBundleRequest struct {
 
 func (x *WatchTrustBundleRequest) Reset() {
 	*x = WatchTrustBundleRequest{}
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[17]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1145,7 +1639,7 @@ func (x *WatchTrustBundleRequest) String() string {
 func (*WatchTrustBundleRequest) ProtoMessage() {}
 
 func (x *WatchTrustBundleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[17]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1158,7 +1652,7 @@ func (x *WatchTrustBundleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchTrustBundleRequest.ProtoReflect.Descriptor instead.
 func (*WatchTrustBundleRequest) Descriptor() ([]byte, []int) {
-	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{17}
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *WatchTrustBundleRequest) GetSender() *Sender {
@@ -1179,7 +1673,7 @@ type TrustBundle struct {
 
 func (x *TrustBundle) Reset() {
 	*x = TrustBundle{}
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[18]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1685,7 @@ func (x *TrustBundle) String() string {
 func (*TrustBundle) ProtoMessage() {}
 
 func (x *TrustBundle) ProtoReflect() protoreflect.Message {
-	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[18]
+	mi := &file_api_sidecar_v1_sidecar_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1698,7 @@ func (x *TrustBundle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TrustBundle.ProtoReflect.Descriptor instead.
 func (*TrustBundle) Descriptor() ([]byte, []int) {
-	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{18}
+	return file_api_sidecar_v1_sidecar_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *TrustBundle) GetTrustDomain() string {
@@ -1287,7 +1781,44 @@ const file_api_sidecar_v1_sidecar_proto_rawDesc = "" +
 	"\x05spans\x18\x03 \x03(\fR\x05spans\"?\n" +
 	"\aSpanAck\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
-	"\arefused\x18\x02 \x01(\rR\arefused\"s\n" +
+	"\arefused\x18\x02 \x01(\rR\arefused\"\x8a\x01\n" +
+	"\n" +
+	"EventBatch\x124\n" +
+	"\x06sender\x18\x01 \x01(\v2\x1c.outrigger.sidecar.v1.SenderR\x06sender\x12\x1a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06events\x18\x03 \x03(\fR\x06events\x12\x12\n" +
+	"\x04lost\x18\x04 \x01(\x04R\x04lost\"@\n" +
+	"\bEventAck\x12\x1a\n" +
+	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x18\n" +
+	"\arefused\x18\x02 \x01(\rR\arefused\"\xbd\x02\n" +
+	"\x05Event\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\x04R\x02id\x12.\n" +
+	"\x04time\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x12\n" +
+	"\x04kind\x18\x03 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04type\x18\x04 \x01(\tR\x04type\x12\x18\n" +
+	"\acluster\x18\x05 \x01(\tR\acluster\x12\x1a\n" +
+	"\bendpoint\x18\x06 \x01(\tR\bendpoint\x12\x12\n" +
+	"\x04name\x18\a \x01(\tR\x04name\x12\x18\n" +
+	"\amessage\x18\b \x01(\tR\amessage\x120\n" +
+	"\x05until\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x126\n" +
+	"\anumbers\x18\n" +
+	" \x03(\v2\x1c.outrigger.sidecar.v1.NumberR\anumbers\"2\n" +
+	"\x06Number\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"\xd8\x01\n" +
+	"\vStateReport\x124\n" +
+	"\x06sender\x18\x01 \x01(\v2\x1c.outrigger.sidecar.v1.SenderR\x06sender\x12/\n" +
+	"\x05valid\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x05valid\x12?\n" +
+	"\aejected\x18\x03 \x03(\v2%.outrigger.sidecar.v1.EjectedEndpointR\aejected\x12!\n" +
+	"\fmore_ejected\x18\x04 \x01(\rR\vmoreEjected\"\xe5\x01\n" +
+	"\x0fEjectedEndpoint\x12\x18\n" +
+	"\acluster\x18\x01 \x01(\tR\acluster\x12\x1a\n" +
+	"\bendpoint\x18\x02 \x01(\tR\bendpoint\x120\n" +
+	"\x05since\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x05since\x120\n" +
+	"\x05until\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1a\n" +
+	"\bdetector\x18\x05 \x01(\tR\bdetector\x12\x1c\n" +
+	"\tejections\x18\x06 \x01(\rR\tejections\"\x0f\n" +
+	"\rStateResponse\"s\n" +
 	"\x12CertificateRequest\x124\n" +
 	"\x06sender\x18\x01 \x01(\v2\x1c.outrigger.sidecar.v1.SenderR\x06sender\x12'\n" +
 	"\x0fsigning_request\x18\x02 \x01(\fR\x0esigningRequest\"\x81\x02\n" +
@@ -1307,7 +1838,7 @@ const file_api_sidecar_v1_sidecar_proto_rawDesc = "" +
 	"\x12HEALTH_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eHEALTH_HEALTHY\x10\x01\x12\x14\n" +
 	"\x10HEALTH_UNHEALTHY\x10\x02\x12\x13\n" +
-	"\x0fHEALTH_DRAINING\x10\x032\xf1\x05\n" +
+	"\x0fHEALTH_DRAINING\x10\x032\x9e\a\n" +
 	"\x0eSidecarService\x12Y\n" +
 	"\bRegister\x12%.outrigger.sidecar.v1.RegisterRequest\x1a&.outrigger.sidecar.v1.RegisterResponse\x12P\n" +
 	"\x05Renew\x12\".outrigger.sidecar.v1.RenewRequest\x1a#.outrigger.sidecar.v1.RenewResponse\x12\\\n" +
@@ -1315,7 +1846,9 @@ const file_api_sidecar_v1_sidecar_proto_rawDesc = "" +
 	"\n" +
 	"Deregister\x12'.outrigger.sidecar.v1.DeregisterRequest\x1a(.outrigger.sidecar.v1.DeregisterResponse\x12M\n" +
 	"\tUploadTap\x12\x1e.outrigger.sidecar.v1.TapBatch\x1a\x1c.outrigger.sidecar.v1.TapAck(\x010\x01\x12Q\n" +
-	"\vUploadSpans\x12\x1f.outrigger.sidecar.v1.SpanBatch\x1a\x1d.outrigger.sidecar.v1.SpanAck(\x010\x01\x12i\n" +
+	"\vUploadSpans\x12\x1f.outrigger.sidecar.v1.SpanBatch\x1a\x1d.outrigger.sidecar.v1.SpanAck(\x010\x01\x12T\n" +
+	"\fUploadEvents\x12 .outrigger.sidecar.v1.EventBatch\x1a\x1e.outrigger.sidecar.v1.EventAck(\x010\x01\x12U\n" +
+	"\vReportState\x12!.outrigger.sidecar.v1.StateReport\x1a#.outrigger.sidecar.v1.StateResponse\x12i\n" +
 	"\x12RequestCertificate\x12(.outrigger.sidecar.v1.CertificateRequest\x1a).outrigger.sidecar.v1.CertificateResponse\x12f\n" +
 	"\x10WatchTrustBundle\x12-.outrigger.sidecar.v1.WatchTrustBundleRequest\x1a!.outrigger.sidecar.v1.TrustBundle0\x01B>Z<github.com/outrigger-mesh/outrigger/api/sidecar/v1;sidecarv1b\x06proto3"
 
@@ -1332,7 +1865,7 @@ func file_api_sidecar_v1_sidecar_proto_rawDescGZIP() []byte {
 }
 
 var file_api_sidecar_v1_sidecar_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_api_sidecar_v1_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_api_sidecar_v1_sidecar_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_api_sidecar_v1_sidecar_proto_goTypes = []any{
 	(Health)(0),                     // 0: outrigger.sidecar.v1.Health
 	(*Sender)(nil),                  // 1: outrigger.sidecar.v1.Sender
@@ -1350,25 +1883,32 @@ var file_api_sidecar_v1_sidecar_proto_goTypes = []any{
 	(*TapAck)(nil),                  // 13: outrigger.sidecar.v1.TapAck
 	(*SpanBatch)(nil),               // 14: outrigger.sidecar.v1.SpanBatch
 	(*SpanAck)(nil),                 // 15: outrigger.sidecar.v1.SpanAck
-	(*CertificateRequest)(nil),      // 16: outrigger.sidecar.v1.CertificateRequest
-	(*CertificateResponse)(nil),     // 17: outrigger.sidecar.v1.CertificateResponse
-	(*WatchTrustBundleRequest)(nil), // 18: outrigger.sidecar.v1.WatchTrustBundleRequest
-	(*TrustBundle)(nil),             // 19: outrigger.sidecar.v1.TrustBundle
-	nil,                             // 20: outrigger.sidecar.v1.Instance.MetadataEntry
-	(*durationpb.Duration)(nil),     // 21: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),   // 22: google.protobuf.Timestamp
+	(*EventBatch)(nil),              // 16: outrigger.sidecar.v1.EventBatch
+	(*EventAck)(nil),                // 17: outrigger.sidecar.v1.EventAck
+	(*Event)(nil),                   // 18: outrigger.sidecar.v1.Event
+	(*Number)(nil),                  // 19: outrigger.sidecar.v1.Number
+	(*StateReport)(nil),             // 20: outrigger.sidecar.v1.StateReport
+	(*EjectedEndpoint)(nil),         // 21: outrigger.sidecar.v1.EjectedEndpoint
+	(*StateResponse)(nil),           // 22: outrigger.sidecar.v1.StateResponse
+	(*CertificateRequest)(nil),      // 23: outrigger.sidecar.v1.CertificateRequest
+	(*CertificateResponse)(nil),     // 24: outrigger.sidecar.v1.CertificateResponse
+	(*WatchTrustBundleRequest)(nil), // 25: outrigger.sidecar.v1.WatchTrustBundleRequest
+	(*TrustBundle)(nil),             // 26: outrigger.sidecar.v1.TrustBundle
+	nil,                             // 27: outrigger.sidecar.v1.Instance.MetadataEntry
+	(*durationpb.Duration)(nil),     // 28: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),   // 29: google.protobuf.Timestamp
 }
 var file_api_sidecar_v1_sidecar_proto_depIdxs = []int32{
-	20, // 0: outrigger.sidecar.v1.Instance.metadata:type_name -> outrigger.sidecar.v1.Instance.MetadataEntry
+	27, // 0: outrigger.sidecar.v1.Instance.metadata:type_name -> outrigger.sidecar.v1.Instance.MetadataEntry
 	1,  // 1: outrigger.sidecar.v1.RegisterRequest.sender:type_name -> outrigger.sidecar.v1.Sender
 	2,  // 2: outrigger.sidecar.v1.RegisterRequest.instance:type_name -> outrigger.sidecar.v1.Instance
 	0,  // 3: outrigger.sidecar.v1.RegisterRequest.health:type_name -> outrigger.sidecar.v1.Health
-	21, // 4: outrigger.sidecar.v1.RegisterRequest.lease:type_name -> google.protobuf.Duration
-	21, // 5: outrigger.sidecar.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
+	28, // 4: outrigger.sidecar.v1.RegisterRequest.lease:type_name -> google.protobuf.Duration
+	28, // 5: outrigger.sidecar.v1.RegisterResponse.lease:type_name -> google.protobuf.Duration
 	1,  // 6: outrigger.sidecar.v1.RenewRequest.sender:type_name -> outrigger.sidecar.v1.Sender
 	5,  // 7: outrigger.sidecar.v1.RenewRequest.instance:type_name -> outrigger.sidecar.v1.InstanceKey
 	0,  // 8: outrigger.sidecar.v1.RenewRequest.health:type_name -> outrigger.sidecar.v1.Health
-	21, // 9: outrigger.sidecar.v1.RenewResponse.lease:type_name -> google.protobuf.Duration
+	28, // 9: outrigger.sidecar.v1.RenewResponse.lease:type_name -> google.protobuf.Duration
 	1,  // 10: outrigger.sidecar.v1.SetHealthRequest.sender:type_name -> outrigger.sidecar.v1.Sender
 	5,  // 11: outrigger.sidecar.v1.SetHealthRequest.instance:type_name -> outrigger.sidecar.v1.InstanceKey
 	0,  // 12: outrigger.sidecar.v1.SetHealthRequest.health:type_name -> outrigger.sidecar.v1.Health
@@ -1376,32 +1916,45 @@ var file_api_sidecar_v1_sidecar_proto_depIdxs = []int32{
 	5,  // 14: outrigger.sidecar.v1.DeregisterRequest.instance:type_name -> outrigger.sidecar.v1.InstanceKey
 	1,  // 15: outrigger.sidecar.v1.TapBatch.sender:type_name -> outrigger.sidecar.v1.Sender
 	1,  // 16: outrigger.sidecar.v1.SpanBatch.sender:type_name -> outrigger.sidecar.v1.Sender
-	1,  // 17: outrigger.sidecar.v1.CertificateRequest.sender:type_name -> outrigger.sidecar.v1.Sender
-	19, // 18: outrigger.sidecar.v1.CertificateResponse.trust_bundle:type_name -> outrigger.sidecar.v1.TrustBundle
-	22, // 19: outrigger.sidecar.v1.CertificateResponse.not_before:type_name -> google.protobuf.Timestamp
-	22, // 20: outrigger.sidecar.v1.CertificateResponse.not_after:type_name -> google.protobuf.Timestamp
-	1,  // 21: outrigger.sidecar.v1.WatchTrustBundleRequest.sender:type_name -> outrigger.sidecar.v1.Sender
-	3,  // 22: outrigger.sidecar.v1.SidecarService.Register:input_type -> outrigger.sidecar.v1.RegisterRequest
-	6,  // 23: outrigger.sidecar.v1.SidecarService.Renew:input_type -> outrigger.sidecar.v1.RenewRequest
-	8,  // 24: outrigger.sidecar.v1.SidecarService.SetHealth:input_type -> outrigger.sidecar.v1.SetHealthRequest
-	10, // 25: outrigger.sidecar.v1.SidecarService.Deregister:input_type -> outrigger.sidecar.v1.DeregisterRequest
-	12, // 26: outrigger.sidecar.v1.SidecarService.UploadTap:input_type -> outrigger.sidecar.v1.TapBatch
-	14, // 27: outrigger.sidecar.v1.SidecarService.UploadSpans:input_type -> outrigger.sidecar.v1.SpanBatch
-	16, // 28: outrigger.sidecar.v1.SidecarService.RequestCertificate:input_type -> outrigger.sidecar.v1.CertificateRequest
-	18, // 29: outrigger.sidecar.v1.SidecarService.WatchTrustBundle:input_type -> outrigger.sidecar.v1.WatchTrustBundleRequest
-	4,  // 30: outrigger.sidecar.v1.SidecarService.Register:output_type -> outrigger.sidecar.v1.RegisterResponse
-	7,  // 31: outrigger.sidecar.v1.SidecarService.Renew:output_type -> outrigger.sidecar.v1.RenewResponse
-	9,  // 32: outrigger.sidecar.v1.SidecarService.SetHealth:output_type -> outrigger.sidecar.v1.SetHealthResponse
-	11, // 33: outrigger.sidecar.v1.SidecarService.Deregister:output_type -> outrigger.sidecar.v1.DeregisterResponse
-	13, // 34: outrigger.sidecar.v1.SidecarService.UploadTap:output_type -> outrigger.sidecar.v1.TapAck
-	15, // 35: outrigger.sidecar.v1.SidecarService.UploadSpans:output_type -> outrigger.sidecar.v1.SpanAck
-	17, // 36: outrigger.sidecar.v1.SidecarService.RequestCertificate:output_type -> outrigger.sidecar.v1.CertificateResponse
-	19, // 37: outrigger.sidecar.v1.SidecarService.WatchTrustBundle:output_type -> outrigger.sidecar.v1.TrustBundle
-	30, // [30:38] is the sub-list for method output_type
-	22, // [22:30] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	1,  // 17: outrigger.sidecar.v1.EventBatch.sender:type_name -> outrigger.sidecar.v1.Sender
+	29, // 18: outrigger.sidecar.v1.Event.time:type_name -> google.protobuf.Timestamp
+	29, // 19: outrigger.sidecar.v1.Event.until:type_name -> google.protobuf.Timestamp
+	19, // 20: outrigger.sidecar.v1.Event.numbers:type_name -> outrigger.sidecar.v1.Number
+	1,  // 21: outrigger.sidecar.v1.StateReport.sender:type_name -> outrigger.sidecar.v1.Sender
+	28, // 22: outrigger.sidecar.v1.StateReport.valid:type_name -> google.protobuf.Duration
+	21, // 23: outrigger.sidecar.v1.StateReport.ejected:type_name -> outrigger.sidecar.v1.EjectedEndpoint
+	29, // 24: outrigger.sidecar.v1.EjectedEndpoint.since:type_name -> google.protobuf.Timestamp
+	29, // 25: outrigger.sidecar.v1.EjectedEndpoint.until:type_name -> google.protobuf.Timestamp
+	1,  // 26: outrigger.sidecar.v1.CertificateRequest.sender:type_name -> outrigger.sidecar.v1.Sender
+	26, // 27: outrigger.sidecar.v1.CertificateResponse.trust_bundle:type_name -> outrigger.sidecar.v1.TrustBundle
+	29, // 28: outrigger.sidecar.v1.CertificateResponse.not_before:type_name -> google.protobuf.Timestamp
+	29, // 29: outrigger.sidecar.v1.CertificateResponse.not_after:type_name -> google.protobuf.Timestamp
+	1,  // 30: outrigger.sidecar.v1.WatchTrustBundleRequest.sender:type_name -> outrigger.sidecar.v1.Sender
+	3,  // 31: outrigger.sidecar.v1.SidecarService.Register:input_type -> outrigger.sidecar.v1.RegisterRequest
+	6,  // 32: outrigger.sidecar.v1.SidecarService.Renew:input_type -> outrigger.sidecar.v1.RenewRequest
+	8,  // 33: outrigger.sidecar.v1.SidecarService.SetHealth:input_type -> outrigger.sidecar.v1.SetHealthRequest
+	10, // 34: outrigger.sidecar.v1.SidecarService.Deregister:input_type -> outrigger.sidecar.v1.DeregisterRequest
+	12, // 35: outrigger.sidecar.v1.SidecarService.UploadTap:input_type -> outrigger.sidecar.v1.TapBatch
+	14, // 36: outrigger.sidecar.v1.SidecarService.UploadSpans:input_type -> outrigger.sidecar.v1.SpanBatch
+	16, // 37: outrigger.sidecar.v1.SidecarService.UploadEvents:input_type -> outrigger.sidecar.v1.EventBatch
+	20, // 38: outrigger.sidecar.v1.SidecarService.ReportState:input_type -> outrigger.sidecar.v1.StateReport
+	23, // 39: outrigger.sidecar.v1.SidecarService.RequestCertificate:input_type -> outrigger.sidecar.v1.CertificateRequest
+	25, // 40: outrigger.sidecar.v1.SidecarService.WatchTrustBundle:input_type -> outrigger.sidecar.v1.WatchTrustBundleRequest
+	4,  // 41: outrigger.sidecar.v1.SidecarService.Register:output_type -> outrigger.sidecar.v1.RegisterResponse
+	7,  // 42: outrigger.sidecar.v1.SidecarService.Renew:output_type -> outrigger.sidecar.v1.RenewResponse
+	9,  // 43: outrigger.sidecar.v1.SidecarService.SetHealth:output_type -> outrigger.sidecar.v1.SetHealthResponse
+	11, // 44: outrigger.sidecar.v1.SidecarService.Deregister:output_type -> outrigger.sidecar.v1.DeregisterResponse
+	13, // 45: outrigger.sidecar.v1.SidecarService.UploadTap:output_type -> outrigger.sidecar.v1.TapAck
+	15, // 46: outrigger.sidecar.v1.SidecarService.UploadSpans:output_type -> outrigger.sidecar.v1.SpanAck
+	17, // 47: outrigger.sidecar.v1.SidecarService.UploadEvents:output_type -> outrigger.sidecar.v1.EventAck
+	22, // 48: outrigger.sidecar.v1.SidecarService.ReportState:output_type -> outrigger.sidecar.v1.StateResponse
+	24, // 49: outrigger.sidecar.v1.SidecarService.RequestCertificate:output_type -> outrigger.sidecar.v1.CertificateResponse
+	26, // 50: outrigger.sidecar.v1.SidecarService.WatchTrustBundle:output_type -> outrigger.sidecar.v1.TrustBundle
+	41, // [41:51] is the sub-list for method output_type
+	31, // [31:41] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_api_sidecar_v1_sidecar_proto_init() }
@@ -1415,7 +1968,7 @@ func file_api_sidecar_v1_sidecar_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_api_sidecar_v1_sidecar_proto_rawDesc), len(file_api_sidecar_v1_sidecar_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   20,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,8 @@ const (
 	SidecarService_Deregister_FullMethodName         = "/outrigger.sidecar.v1.SidecarService/Deregister"
 	SidecarService_UploadTap_FullMethodName          = "/outrigger.sidecar.v1.SidecarService/UploadTap"
 	SidecarService_UploadSpans_FullMethodName        = "/outrigger.sidecar.v1.SidecarService/UploadSpans"
+	SidecarService_UploadEvents_FullMethodName       = "/outrigger.sidecar.v1.SidecarService/UploadEvents"
+	SidecarService_ReportState_FullMethodName        = "/outrigger.sidecar.v1.SidecarService/ReportState"
 	SidecarService_RequestCertificate_FullMethodName = "/outrigger.sidecar.v1.SidecarService/RequestCertificate"
 	SidecarService_WatchTrustBundle_FullMethodName   = "/outrigger.sidecar.v1.SidecarService/WatchTrustBundle"
 )
@@ -72,6 +74,13 @@ type SidecarServiceClient interface {
 	// UploadSpans hands trace spans over in the same way. Spans are kept in a
 	// bounded memory, so that "acknowledged" means "received".
 	UploadSpans(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SpanBatch, SpanAck], error)
+	// UploadEvents hands over what the sidecar has decided, in the same way. A sidecar
+	// keeps a bounded number of events: what it has lost before it was handed over is
+	// counted in the next batch.
+	UploadEvents(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EventBatch, EventAck], error)
+	// ReportState says what holds at the sidecar now, in place of what it said before.
+	// It is repeated before it is stale; when it is, nothing is known of the sidecar.
+	ReportState(ctx context.Context, in *StateReport, opts ...grpc.CallOption) (*StateResponse, error)
 	// RequestCertificate signs a certificate for the identity of the sender's
 	// service. The caller is known by its certificate (which renews the same
 	// identity), by a bootstrap token (which says for which services it is good),
@@ -161,6 +170,29 @@ func (c *sidecarServiceClient) UploadSpans(ctx context.Context, opts ...grpc.Cal
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SidecarService_UploadSpansClient = grpc.BidiStreamingClient[SpanBatch, SpanAck]
 
+func (c *sidecarServiceClient) UploadEvents(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[EventBatch, EventAck], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &SidecarService_ServiceDesc.Streams[2], SidecarService_UploadEvents_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[EventBatch, EventAck]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SidecarService_UploadEventsClient = grpc.BidiStreamingClient[EventBatch, EventAck]
+
+func (c *sidecarServiceClient) ReportState(ctx context.Context, in *StateReport, opts ...grpc.CallOption) (*StateResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(StateResponse)
+	err := c.cc.Invoke(ctx, SidecarService_ReportState_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *sidecarServiceClient) RequestCertificate(ctx context.Context, in *CertificateRequest, opts ...grpc.CallOption) (*CertificateResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(CertificateResponse)
@@ -173,7 +205,7 @@ func (c *sidecarServiceClient) RequestCertificate(ctx context.Context, in *Certi
 
 func (c *sidecarServiceClient) WatchTrustBundle(ctx context.Context, in *WatchTrustBundleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[TrustBundle], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &SidecarService_ServiceDesc.Streams[2], SidecarService_WatchTrustBundle_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &SidecarService_ServiceDesc.Streams[3], SidecarService_WatchTrustBundle_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -220,6 +252,13 @@ type SidecarServiceServer interface {
 	// UploadSpans hands trace spans over in the same way. Spans are kept in a
 	// bounded memory, so that "acknowledged" means "received".
 	UploadSpans(grpc.BidiStreamingServer[SpanBatch, SpanAck]) error
+	// UploadEvents hands over what the sidecar has decided, in the same way. A sidecar
+	// keeps a bounded number of events: what it has lost before it was handed over is
+	// counted in the next batch.
+	UploadEvents(grpc.BidiStreamingServer[EventBatch, EventAck]) error
+	// ReportState says what holds at the sidecar now, in place of what it said before.
+	// It is repeated before it is stale; when it is, nothing is known of the sidecar.
+	ReportState(context.Context, *StateReport) (*StateResponse, error)
 	// RequestCertificate signs a certificate for the identity of the sender's
 	// service. The caller is known by its certificate (which renews the same
 	// identity), by a bootstrap token (which says for which services it is good),
@@ -260,6 +299,12 @@ func (UnimplementedSidecarServiceServer) UploadTap(grpc.BidiStreamingServer[TapB
 }
 func (UnimplementedSidecarServiceServer) UploadSpans(grpc.BidiStreamingServer[SpanBatch, SpanAck]) error {
 	return status.Error(codes.Unimplemented, "method UploadSpans not implemented")
+}
+func (UnimplementedSidecarServiceServer) UploadEvents(grpc.BidiStreamingServer[EventBatch, EventAck]) error {
+	return status.Error(codes.Unimplemented, "method UploadEvents not implemented")
+}
+func (UnimplementedSidecarServiceServer) ReportState(context.Context, *StateReport) (*StateResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReportState not implemented")
 }
 func (UnimplementedSidecarServiceServer) RequestCertificate(context.Context, *CertificateRequest) (*CertificateResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RequestCertificate not implemented")
@@ -374,6 +419,31 @@ func _SidecarService_UploadSpans_Handler(srv interface{}, stream grpc.ServerStre
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type SidecarService_UploadSpansServer = grpc.BidiStreamingServer[SpanBatch, SpanAck]
 
+func _SidecarService_UploadEvents_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(SidecarServiceServer).UploadEvents(&grpc.GenericServerStream[EventBatch, EventAck]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type SidecarService_UploadEventsServer = grpc.BidiStreamingServer[EventBatch, EventAck]
+
+func _SidecarService_ReportState_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(StateReport)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(SidecarServiceServer).ReportState(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: SidecarService_ReportState_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(SidecarServiceServer).ReportState(ctx, req.(*StateReport))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _SidecarService_RequestCertificate_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(CertificateRequest)
 	if err := dec(in); err != nil {
@@ -427,6 +497,10 @@ var SidecarService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _SidecarService_Deregister_Handler,
 		},
 		{
+			MethodName: "ReportState",
+			Handler:    _SidecarService_ReportState_Handler,
+		},
+		{
 			MethodName: "RequestCertificate",
 			Handler:    _SidecarService_RequestCertificate_Handler,
 		},
@@ -441,6 +515,12 @@ var SidecarService_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "UploadSpans",
 			Handler:       _SidecarService_UploadSpans_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "UploadEvents",
+			Handler:       _SidecarService_UploadEvents_Handler,
 			ServerStreams: true,
 			ClientStreams: true,
 		},
