@@ -97,24 +97,47 @@ func (c *client) call(ctx context.Context, method, path string, query url.Values
 }
 
 func (c *client) raw(ctx context.Context, method, path string, query url.Values, body []byte) ([]byte, http.Header, error) {
+	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, query, body)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return nil, nil, exitWith(exitUnreachable, "read the answer of %s: %w", c.server, err)
+	}
+	return data, resp.Header, nil
+}
+
+// open asks for what may have no end; what it returns is the caller's to close.
+func (c *client) open(ctx context.Context, path string, query url.Values) (io.ReadCloser, error) {
+	resp, err := c.send(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+// send makes one request; an answer that is no success is an error.
+func (c *client) send(ctx context.Context, method, path string, query url.Values, body []byte) (*http.Response, error) {
 	base, err := url.Parse(c.server)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" {
-		return nil, nil, exitWith(exitUsage, "--server: want a URL such as %s, got %q", defaultServer, c.server)
+		return nil, exitWith(exitUsage, "--server: want a URL such as %s, got %q", defaultServer, c.server)
 	}
 	u := base.JoinPath(path)
 	u.RawQuery = query.Encode()
-	ctx, cancel := context.WithTimeout(ctx, clientTimeout)
-	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, u.String(), bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, exitWith(exitUsage, "%w", err)
+		return nil, exitWith(exitUsage, "%w", err)
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	token, err := c.token()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
@@ -125,28 +148,33 @@ func (c *client) raw(ctx context.Context, method, path string, query url.Values,
 		if errors.As(err, &ue) {
 			err = ue.Err
 		}
-		return nil, nil, c.unreachable(err)
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, nil, exitWith(exitUnreachable, "read the answer of %s: %w", c.server, err)
+		return nil, c.unreachable(err)
 	}
 	if resp.StatusCode < 300 {
-		return data, resp.Header, nil
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }() // only read
+	return nil, c.refused(resp, path, token != "")
+}
+
+// refused is the error of an answer that is no success.
+func (c *client) refused(resp *http.Response, path string, sentToken bool) error {
+	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswerBytes))
+	if err != nil {
+		return exitWith(exitUnreachable, "read the answer of %s: %w", c.server, err)
 	}
 	p := problem{Status: resp.StatusCode}
 	if !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/problem+json") {
 		if !strings.HasPrefix(path, zipkinPath) { // which answers in plain text, as Zipkin does
-			return nil, nil, c.stranger(fmt.Errorf("status %d", resp.StatusCode))
+			return c.stranger(fmt.Errorf("status %d", resp.StatusCode))
 		}
 	} else if err := json.Unmarshal(data, &p); err != nil {
 		p.Detail = fmt.Sprintf("status %d", resp.StatusCode)
 	}
 	if p.Status == http.StatusUnauthorized {
-		return nil, resp.Header, exitWith(p.exitCode(), "%s", c.wantedToken(token != ""))
+		return exitWith(p.exitCode(), "%s", c.wantedToken(sentToken))
 	}
-	return nil, resp.Header, &exitError{p.exitCode(), &p}
+	return &exitError{p.exitCode(), &p}
 }
 
 // wantedToken says which token is meant: what the API answers is the same for a

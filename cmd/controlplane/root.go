@@ -92,6 +92,7 @@ line that talks to a running one.
   controlplane apply -f mesh.yaml                      # create or change objects
   controlplane get httproutes                          # what there is
   controlplane status                                  # what each sidecar made of it
+  controlplane events --follow --service payments      # ejections, circuits and changes, with the numbers
   controlplane explain GET http://payments/v1/x --from orders`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -103,7 +104,7 @@ line that talks to a running one.
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &exitError{exitUsage, err} })
 	c := &client{io: io}
 	for _, add := range []func(*client) *cobra.Command{
-		newServe, newApply, newGet, newDelete, newDiff, newStatus, newExplain, newTrace, newLake, newCA, newValidate, newVersion,
+		newServe, newApply, newGet, newDelete, newDiff, newStatus, newEvents, newExplain, newTrace, newLake, newCA, newValidate, newVersion,
 	} {
 		root.AddCommand(add(c))
 	}

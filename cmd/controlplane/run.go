@@ -126,7 +126,7 @@ func (p *plane) openHTTP(t telemetry) (err error) {
 		token = ""
 	}
 	p.api, err = rest.New(rest.Config{
-		State: p.state, Sidecars: sidecars{p.control}, Explainer: explainer{p.control, p.state}, Authority: p.ca,
+		State: p.state, Sidecars: sidecars{p.control, p.sidecar.Ejected}, Explainer: explainer{p.control, p.state, p.sidecar.Ejected}, Authority: p.ca,
 		Mounts: map[string]http.Handler{
 			"/zipkin/": p.spans.Handler("/zipkin", time.Now),
 			"/v3/":     p.control.Server().RESTHandler(),
@@ -145,7 +145,7 @@ func (p *plane) openHTTP(t telemetry) (err error) {
 // openGRPC makes the plaintext server and the one with TLS; both serve the same.
 func (p *plane) openGRPC(t telemetry) (err error) {
 	p.sidecar, err = sidecarservice.New(sidecarservice.Config{
-		Registry: p.state.Registry(), Tap: p.lake, Spans: p.spans, Authority: p.ca.Authority(), Logger: p.log,
+		Registry: p.state.Registry(), Tap: p.lake, Spans: p.spans, Events: p.state, Authority: p.ca.Authority(), Logger: p.log,
 	})
 	if err != nil {
 		return exitWith(exitCannotServe, "%w", err)

@@ -16,19 +16,28 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/rest"
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/sidecarservice"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/server"
 )
 
 // sidecars shows the xDS server's clients to the API.
-type sidecars struct{ control *controlplane.ControlPlane }
+type sidecars struct {
+	control *controlplane.ControlPlane
+	ejected func() []sidecarservice.Ejected
+}
 
 func (s sidecars) Sidecars() []rest.Sidecar {
 	list := s.control.Server().Status()
 	out := make([]rest.Sidecar, len(list))
+	byNode := map[string][]rest.EjectedEndpoint{}
+	for _, x := range s.ejected() {
+		byNode[x.Node] = append(byNode[x.Node], ejectedOf(x))
+	}
 	for i, n := range list {
 		out[i] = s.sidecarOf(n)
+		out[i].Ejected = byNode[n.Node.ID]
 	}
 	return out
 }
@@ -74,7 +83,13 @@ type nodeResource struct {
 func (s sidecars) SidecarConfig(node string) (any, bool) {
 	n, known := s.control.Server().NodeStatus(node)
 	list, _ := s.control.Server().NodeResources(node)
-	c := nodeConfig{Sidecar: s.sidecarOf(n), Resources: make([]nodeResource, len(list))}
+	sidecar := s.sidecarOf(n)
+	for _, x := range s.ejected() {
+		if x.Node == node {
+			sidecar.Ejected = append(sidecar.Ejected, ejectedOf(x))
+		}
+	}
+	c := nodeConfig{Sidecar: sidecar, Resources: make([]nodeResource, len(list))}
 	for i, r := range list {
 		x := nodeResource{Type: r.Type, Name: r.Name, State: r.State, Sent: r.Sent, Latest: r.Latest, Reason: r.Reason}
 		if r.Content != nil {
@@ -93,6 +108,7 @@ func (s sidecars) SidecarConfig(node string) (any, bool) {
 type explainer struct {
 	control *controlplane.ControlPlane
 	state   *store.State
+	ejected func() []sidecarservice.Ejected
 }
 
 func (e explainer) Explain(_ context.Context, q rest.ExplainQuery) (rest.Explanation, error) {
@@ -113,6 +129,7 @@ func (e explainer) Explain(_ context.Context, q rest.ExplainQuery) (rest.Explana
 	}
 	x := controlplane.Explain(m, sender.Group, controlplane.Query{Method: q.Method, URL: q.URL, Headers: q.Headers, At: time.Now()})
 	out := rest.Explanation{Outcome: x.Outcome, Routed: x.Routed, Steps: steps(x.Steps), Endpoints: steps(x.Endpoints)}
+	e.addEjections(out.Endpoints)
 	if sender.How != "" {
 		out.Steps = append([]rest.ExplainStep{{Stage: "sender", Name: sender.Name, Reason: sender.How}}, out.Steps...)
 	}

@@ -26,7 +26,7 @@ func newStatus(c *client) *cobra.Command {
 		Short: "Show the control plane and what each sidecar made of its configuration",
 		Long: `status shows the control plane, unhealthy instances, the configuration files with
 errors, and each sidecar: connected since when, whether it has accepted the latest, what it
-refused and why, and what it still misses.`,
+refused and why, what it still misses, and which endpoints it has ejected.`,
 		Example: `  controlplane status
   controlplane status orders~orders-1
   controlplane status -o json | jq '.sidecars[] | select(.synced | not)'`,
@@ -156,6 +156,10 @@ func (c *client) printSidecars(list []rest.Sidecar, detail bool) error {
 		return err
 	}
 	for _, s := range list {
+		for _, x := range s.Ejected {
+			fmt.Fprintf(c.io.out, "%s %s has ejected %s of %s since %s, until %s: %s\n", paint(c.io.out, yellow, "!"), printable(s.Node), printable(x.Endpoint), printable(x.Cluster),
+				age(x.Since, now), x.Until.Local().Format(time.TimeOnly), printable(x.Detector))
+		}
 		for _, t := range s.Types {
 			if detail {
 				fmt.Fprintf(c.io.out, "  %s: accepted %s, latest %s\n", shortType(t.Type), printable(t.Accepted), printable(t.Latest))

@@ -44,6 +44,7 @@ func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 			{Path: "/explain", Help: "where a request would go, and why; nothing is sent", Answer: d.explain, Params: explainParams},
 			{Path: "/ejections", Help: "the last ejections of endpoints, with their reasons", JSON: func() any { return d.proxy.Ejections() }},
 		},
+		Events:  d.env.Events,
 		Hystrix: hystrixstream.Handler(d.proxy.Breakers), AllowTap: o.AdminTap, Profiling: o.AdminProfiling,
 		Level: d.env.LogLevel, Drain: d.drainByAdmin, HealthCheck: d.proxy.FailHealthChecks, Quit: d.env.Quit, ReopenLogs: d.logs.Reopen,
 		Log: d.env.Logger.With("part", "admin"),
@@ -145,6 +146,7 @@ func (d *plane) samples() []metrics.Sample {
 		add(metrics.KindCounter, prefix+"config_fail", "Configurations of the filter that were refused, or did not come in time.", x.Failures)
 		add(metrics.KindCounter, prefix+"config_conflict", "Configurations of the filter that a listener could not use, by their type.", x.Conflicts)
 	}
+	add(metrics.KindCounter, "outrigger.events", "decisions and other events since the start, see /events", d.env.Events.Last())
 	out = append(out, d.certificateSamples()...)
 	var sent, dropped uint64
 	for _, s := range d.spans.Stats() {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/outrigger-mesh/outrigger/pkg/agent"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
 
@@ -35,6 +36,8 @@ type dataPlane interface {
 	// Objection is why the health check of the service's policy fails the application
 	// beside the sidecar; nil for nothing.
 	Objection() error
+	// Ejected are the endpoints that are left out now.
+	Ejected() []agent.Ejected
 	// TapSource and SpanSource are what the agent uploads; nil for none.
 	TapSource() agent.Source
 	SpanSource() agent.Source
@@ -56,7 +59,9 @@ type environment struct {
 	// Heritage are sockets that were bound before this process; nil: none.
 	Heritage *heritage
 	// Epoch is how many processes have handed over before this one, 0 after a cold start.
-	Epoch    int
+	Epoch int
+	// Events get what this process decides.
+	Events   *event.Log
 	Logger   *slog.Logger
 	LogLevel *slog.LevelVar
 	// AgentStatus is what the admin port shows of the agent; callable from any

@@ -10,13 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -39,8 +36,6 @@ var explainParams = [][2]string{
 }
 
 const (
-	explainTimeout    = 10 * time.Second
-	maxExplainBytes   = 16 << 20
 	maxExplainHeaders = 64
 	explainExample    = "sidecar explain GET http://payments/v1/x"
 	adminPath         = "/explain"
@@ -49,8 +44,9 @@ const (
 
 // explainCall is what the command asks.
 type explainCall struct {
-	admin, tokenFile, listener, output string
-	headers                            []string
+	adminCall
+	listener, output string
+	headers          []string
 }
 
 func newExplain() *cobra.Command {
@@ -78,8 +74,7 @@ func newExplain() *cobra.Command {
 	}
 	c.Flags().StringArrayVarP(&call.headers, "header", "H", nil, "request header `'name: value'`; may be repeated")
 	c.Flags().StringVar(&call.listener, "listener", "", "name or address of the listener it comes to (default the outbound one)")
-	c.Flags().StringVar(&call.admin, "admin", defaultAdmin, "admin address of the sidecar, or unix:PATH")
-	c.Flags().StringVar(&call.tokenFile, "admin-token-file", "", "the file of the sidecar's --admin-token-file, for an admin port off loopback")
+	call.bind(c)
 	bindOutput(c, &call.output)
 	return c
 }
@@ -106,7 +101,7 @@ func (e *explainCall) run(ctx context.Context, out io.Writer, method, target str
 	if _, err := explainQuery(query); err != nil {
 		return usageError{err}
 	}
-	data, err := e.get(ctx, query)
+	data, err := e.get(ctx, adminPath, query)
 	if err != nil {
 		return err
 	}
@@ -143,63 +138,6 @@ func printable(s string) string {
 		}
 		return r
 	}, s)
-}
-
-// get asks the admin port.
-func (e *explainCall) get(ctx context.Context, query url.Values) ([]byte, error) {
-	network, address, host := "tcp", e.admin, e.admin
-	if path, ok := strings.CutPrefix(e.admin, "unix:"); ok {
-		network, address, host = "unix", path, "localhost"
-	} else if _, _, err := net.SplitHostPort(e.admin); err != nil {
-		return nil, fmt.Errorf("--admin: want HOST:PORT or unix:PATH, got %q", e.admin)
-	}
-	transport := &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, address)
-	}}
-	ctx, cancel := context.WithTimeout(ctx, explainTimeout)
-	defer cancel()
-	u := url.URL{Scheme: "http", Host: host, Path: adminPath, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), http.NoBody)
-	if err != nil {
-		return nil, fmt.Errorf("--admin: %w", err)
-	}
-	if e.tokenFile != "" {
-		token, err := os.ReadFile(e.tokenFile)
-		if err != nil {
-			return nil, fmt.Errorf("--admin-token-file: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	}
-	resp, err := (&http.Client{Transport: transport}).Do(req)
-	if err != nil {
-		if ue := (*url.Error)(nil); errors.As(err, &ue) {
-			err = ue.Err
-		}
-		if strings.Contains(err.Error(), `malformed HTTP response "\x00\x00`) {
-			return nil, e.stranger("it is a gRPC port, such as the control plane's xDS port")
-		}
-		return nil, &codeError{exitUnreachable, fmt.Errorf("no sidecar answers at --admin %s: %w (name the admin address that it was started with)", e.admin, err)}
-	}
-	defer func() { _ = resp.Body.Close() }() // only read
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxExplainBytes))
-	if err != nil {
-		return nil, &codeError{exitUnreachable, fmt.Errorf("read the answer of %s: %w", e.admin, err)}
-	}
-	text := strings.TrimSpace(string(data))
-	switch resp.StatusCode {
-	case http.StatusOK:
-		return data, nil
-	case http.StatusBadRequest:
-		return nil, errors.New(text)
-	case http.StatusUnauthorized:
-		return nil, fmt.Errorf("the admin port %s wants a token: name its file with --admin-token-file", e.admin)
-	}
-	return nil, e.stranger(fmt.Sprintf("status %d", resp.StatusCode))
-}
-
-// stranger says that something else than an admin port answers.
-func (e *explainCall) stranger(answer string) error {
-	return &codeError{exitUnreachable, fmt.Errorf("%s is not a sidecar's admin port (%s): --admin wants the address of the sidecar's --admin (%s by default), not its --outbound or --inbound, nor a port of the control plane", e.admin, answer, defaultAdmin)}
 }
 
 // explain answers the admin port's /explain.

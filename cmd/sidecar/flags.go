@@ -56,6 +56,7 @@ func bindFlags(c *cobra.Command) *flags {
 	set.BoolVar(&o.AdminTap, "admin-tap", false, "allow POST /tap on the admin port")
 	set.BoolVar(&o.AdminProfiling, "admin-profiling", false, "allow profiles of CPU, memory and locks on the admin port")
 	set.StringVar(&o.AdminAddressPath, "admin-address-path", "", "file to write the admin address to")
+	set.StringVar(&o.EventLog, "event-log", "", "file for what the sidecar decides (ejections, circuits, refused configuration …), a line of JSON each; /dev/stdout works")
 	set.StringVar(&o.Data, "data", "", "folder for the last good configuration and spools (default \""+defaultData+"\", with a bootstrap none)")
 	set.IntVar(&o.MaxResponseBytes, "xds-max-response-bytes", client.DefaultMaxResponseBytes, "largest configuration response, or file of resources, that is taken")
 	set.IntVar(&o.Concurrency, "concurrency", 0, "number of worker threads (default one for each core)")
@@ -82,6 +83,7 @@ func bindFlags(c *cobra.Command) *flags {
 	complete("mutual-tls", "on", "off")
 	complete("outbound-policy", "registry-only")
 	_ = c.MarkFlagFilename("config-path", "yaml", "yml", "json")
+	_ = c.MarkFlagFilename("event-log")
 	_ = c.MarkFlagDirname("data")
 	return f
 }

@@ -122,6 +122,7 @@ func (s *scripted) ReopenLogs()                 { s.event("reopen") }
 func (s *scripted) Reload() (string, error)     { s.event("reload"); return "", nil }
 func (s *scripted) Alive(context.Context) error { return nil }
 func (s *scripted) Objection() error            { return nil }
+func (s *scripted) Ejected() []agent.Ejected    { return nil }
 func (s *scripted) TapSource() agent.Source     { return nil }
 func (s *scripted) SpanSource() agent.Source    { return nil }
 

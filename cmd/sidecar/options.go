@@ -70,6 +70,7 @@ type Options struct {
 	AdminTap         bool   // --admin-tap
 	AdminProfiling   bool   // --admin-profiling
 	AdminAddressPath string // --admin-address-path
+	EventLog         string // --event-log; empty: none
 	Data             string // --data; empty: nothing is kept
 	Concurrency      int    // --concurrency: worker loops, at least 1 when the defaults are set
 	LogLevel         string // --log-level
@@ -301,6 +302,9 @@ func (o *Options) validateProcess(c *check) {
 		if f.d < 0 || f.d > time.Hour {
 			c.fault(f.flag, "%v: want 0 to 1h", f.d)
 		}
+	}
+	if strings.IndexByte(o.EventLog, 0) >= 0 {
+		c.fault("event-log", "%q: is no path", o.EventLog)
 	}
 	if o.Concurrency > 1024 {
 		c.fault("concurrency", "%d: want at most 1024", o.Concurrency)

@@ -101,6 +101,9 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		}
 	}()
 	d.logs = accesslog.NewWriters(0)
+	if err = d.logEvents(); err != nil {
+		return nil, err
+	}
 	d.spans = export.NewPool(export.Config{Node: env.Node.ID, ClusterAddress: d.clusterAddress})
 	d.als, err = als.NewPool(runCtx, als.Config{NodeID: d.boot.Node.ID, NodeCluster: d.boot.Node.Cluster, ClusterAddress: d.clusterAddress})
 	if err != nil {
@@ -117,6 +120,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
 		DrainTime: env.Options.DrainTime, DrainIdle: env.Options.drainIdle(), Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
+		Events:       env.Events,
 		Overload:     overloadSettings(d.boot),
 		LocalCluster: d.boot.LocalCluster,
 		Locality:     lb.Place{Region: d.boot.Node.Region, Zone: d.boot.Node.Zone, SubZone: d.boot.Node.SubZone},
@@ -216,7 +220,7 @@ func (d *plane) fail(err error) {
 func (d *plane) newClient(reg *filter.Registry) (*client.Client, error) {
 	d.startResolver()
 	cfg := client.Config{
-		Bootstrap: d.boot, Registry: reg, Dial: d.dialXDS, Publish: d.publish, LookUp: d.resolver.Want,
+		Bootstrap: d.boot, Registry: reg, Dial: d.dialXDS, Publish: d.publish, LookUp: d.resolver.Want, Refused: d.tellRefused,
 		Log: d.env.Logger.With("part", "xds"), Version: version(),
 		MaxResponseBytes: d.env.Options.MaxResponseBytes,
 	}

@@ -24,7 +24,7 @@ It listens on three addresses:
 SIGTERM and SIGINT end it in order: it deregisters, lets what is under way end,
 for at most --drain-time-s, and hands over what waits. A second one ends it at once,
 with exit code 4.
-SIGHUP reads the bootstrap again. SIGUSR1 opens the access logs anew.
+SIGHUP reads the bootstrap again. SIGUSR1 opens the access and event logs anew.
 SIGUSR2 starts the program on disk with the same arguments, which takes over: nothing
 is refused, cut or lost. A process started with --upgrade does the same.`
 
@@ -39,6 +39,9 @@ const rootExample = `  # beside the service "orders" that listens on port 8080
 
   # where would this request go, and why? (asks the sidecar that runs)
   sidecar explain GET http://payments/v1/x -H 'x-user: 7'
+
+  # what was ejected, opened or refused here, and why
+  sidecar events --follow
 
   # an Envoy v3 bootstrap
   sidecar -c bootstrap.yaml
@@ -83,7 +86,7 @@ func newCommand(p parts) *cobra.Command {
 		}
 		return run(c.Context(), opts, p)
 	}
-	root.AddCommand(newValidate(p), newExec(p), newExplain(), newIntercept(), newVersion())
+	root.AddCommand(newValidate(p), newExec(p), newExplain(), newEvents(), newIntercept(), newVersion())
 	refuseUnknownShells(root)
 	return root
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/internal/coredump"
 	"github.com/outrigger-mesh/outrigger/pkg/agent"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/grpcdial"
 )
 
@@ -32,12 +33,13 @@ const (
 
 // process is one running sidecar: the data path, and the agent beside it.
 type process struct {
-	o     Options
-	log   *slog.Logger
-	dp    dataPlane
-	agent *agent.Agent // nil without a control plane of the common case
-	conn  *grpc.ClientConn
-	lock  *os.File // the data folder's
+	o      Options
+	log    *slog.Logger
+	events *event.Log
+	dp     dataPlane
+	agent  *agent.Agent // nil without a control plane of the common case
+	conn   *grpc.ClientConn
+	lock   *os.File // the data folder's
 
 	dataDir    string     // empty: nothing is kept
 	successor  *successor // of a process that took over; nil: this one started cold
@@ -71,7 +73,8 @@ func startProcess(ctx context.Context, o Options, p parts) (_ *process, err erro
 			s.close()
 		}
 	}()
-	env := environment{Options: o, Node: o.Node(), Logger: log, LogLevel: level, Quit: s.requestQuit, Heritage: bound}
+	s.events = event.NewLog(0, nil)
+	env := environment{Options: o, Node: o.Node(), Events: s.events, Logger: log, LogLevel: level, Quit: s.requestQuit, Heritage: bound}
 	if env.DataDir, err = o.dataDir(); err != nil {
 		return nil, err
 	}
@@ -146,6 +149,7 @@ func newAgent(ctx context.Context, env environment, dp dataPlane, serving <-chan
 		Conn: env.ControlPlane, Node: env.Node.ID, Boot: uuid.NewString(), Service: o.Service,
 		Configured: serving,
 		App:        o.App, Health: agent.HealthCheck{Path: o.HealthPath}, Objection: dp.Objection,
+		Events: env.Events, Ejected: dp.Ejected,
 		Tap: dp.TapSource(), Spans: dp.SpanSource(), Certificates: env.Certificates,
 		Logger: env.Logger.With("part", "agent"),
 	}

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
@@ -57,6 +58,7 @@ func findPredecessor(o *Options, dataDir string) (*handover.Link, error) {
 func (s *process) inherit(link *handover.Link) (*heritage, error) {
 	s.successor = &successor{link: link, serving: make(chan struct{})}
 	s.log.Info("taking over from the running sidecar", "pid", link.Peer())
+	s.tellUpgrade(event.Began, link.Peer(), "taking over from the running sidecar")
 	_ = link.SetDeadline(time.Now().Add(2 * stepLimit))
 	files, epoch, err := link.Ask(s.o.Node().ID, version())
 	if err != nil {
@@ -111,6 +113,7 @@ func (s *process) takeOver(ctx context.Context, signals *signals) error {
 	_ = link.SetDeadline(time.Time{})
 	s.dp.Take()
 	close(s.successor.serving)
+	s.tellUpgrade(event.Ended, link.Peer(), "this process serves")
 	go s.adopt(link) // ends when the predecessor does, or with the link at this process's end
 	return nil
 }

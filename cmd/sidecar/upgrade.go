@@ -17,6 +17,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
@@ -147,6 +148,7 @@ func (s *process) offer(link *handover.Link) (listeners []string, err error) {
 		return nil, err
 	}
 	s.log.Info("a successor starts", "pid", link.Peer(), "build", hello.Build)
+	s.tellUpgrade(event.Began, link.Peer(), "a successor starts: "+hello.Build)
 	s.dp.Freeze(true)
 	defer func() {
 		if err != nil {
@@ -234,6 +236,7 @@ func (s *process) answered(o offered) bool {
 		time.AfterFunc(u.grace, func() { _ = child.Kill() }) // nothing to kill is as well
 	}
 	u.link, u.child = nil, nil
+	s.tellUpgrade(event.Failed, o.link.Peer(), "this process serves on: "+o.err.Error())
 	s.log.Error("upgrade failed: this process serves on", "error", o.err)
 	return false
 }
@@ -280,6 +283,7 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered, told 
 	s.succeeded = true
 	s.unwatch() // the successor feeds the watchdog
 	s.notify.succeeded(o.link.Peer())
+	s.tellUpgrade(event.Ended, o.link.Peer(), "a successor serves: this process drains")
 	s.log.Info("a successor serves: draining", "pid", o.link.Peer(), "limit", s.o.ParentShutdownTime)
 	if u.socket != nil {
 		_ = u.socket.Close()

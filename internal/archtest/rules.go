@@ -23,6 +23,7 @@ const (
 var layers = map[string]layer{
 	"pkg/certchain":    l0,
 	"pkg/codec":        l0,
+	"pkg/event":        l0, // what happened; imports nothing of ours
 	"pkg/substitution": l0,
 
 	"pkg/codec/...":    l1,

@@ -13,9 +13,11 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 )
 
@@ -126,6 +128,8 @@ type Config struct {
 	Hystrix  http.Handler
 	Tap      http.Handler
 	AllowTap bool
+	// Events are shown by /events; nil: the path does not exist.
+	Events *event.Log
 	// Profiling allows /cpuprofiler, /heapprofiler, /heap_dump and /contention.
 	Profiling bool
 
@@ -151,10 +155,13 @@ type Server struct {
 	guard    guard
 	commands map[string]*command
 	heavy    chan struct{} // tokens for what costs memory
+	done     chan struct{} // closed by Close
+	closing  sync.Once
 
 	// atomic
-	unhealthy atomic.Bool
-	baseline  atomic.Pointer[map[string]uint64] // of counters, at the last reset
+	unhealthy    atomic.Bool
+	eventReaders atomic.Int64
+	baseline     atomic.Pointer[map[string]uint64] // of counters, at the last reset
 
 	profile cpuProfile
 	fresh   freshConns
@@ -186,7 +193,7 @@ func New(c Config) (*Server, error) {
 	if c.Profiling {
 		runtime.SetMutexProfileFraction(mutexFraction)
 	}
-	s := &Server{config: c, log: c.Log, heavy: make(chan struct{}, maxHeavy)}
+	s := &Server{config: c, log: c.Log, heavy: make(chan struct{}, maxHeavy), done: make(chan struct{})}
 	s.commands = map[string]*command{}
 	for _, cmd := range s.commandList() {
 		s.commands[cmd.path] = cmd
@@ -246,6 +253,7 @@ func (s *Server) Close(ctx context.Context) error {
 			c.Close()
 		}
 	}
+	s.closing.Do(func() { close(s.done) })
 	s.profile.end()
 	s.fresh.close()
 	err := s.http.Shutdown(ctx)

@@ -53,6 +53,7 @@ func (s *Server) commandList() []*command {
 		{"include_eds", "with endpoints"},
 	}})
 	add(c.Hystrix != nil, &command{path: "/hystrix.stream", help: "stream the circuits for Hystrix dashboards", stream: true, run: runHystrix, params: []param{{"delay", "milliseconds between two events"}}})
+	add(c.Events != nil, &command{path: "/events", help: "print what the sidecar has decided, with the numbers; a stream for who accepts text/event-stream", stream: true, run: runEvents, params: eventParams})
 	add(c.Level != nil, &command{path: "/logging", help: "print or change the log level", post: true, run: runLogging, params: []param{{"level", "trace, debug, info, warning, error, critical or off"}}})
 	add(c.Drain != nil, &command{path: "/drain_listeners", help: "drain listeners", post: true, run: runDrain, params: []param{
 		{"graceful", "let connections end before the listeners close"},

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	sidecarv1 "github.com/outrigger-mesh/outrigger/api/sidecar/v1"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
 	"github.com/outrigger-mesh/outrigger/pkg/grpcdial"
 )
 
@@ -56,6 +57,11 @@ type Config struct {
 	Objection func() error
 	// Tap and Spans are uploaded; nil for none.
 	Tap, Spans Source
+	// Events are uploaded; nil for none.
+	Events *event.Log
+	// Ejected lists the endpoints that are left out now, in the same order each time; nil:
+	// nothing is told of them. It must not block.
+	Ejected func() []Ejected
 	// Certificates are kept valid; nil: the sidecar has no identity.
 	Certificates *Certificates
 	Logger       *slog.Logger
@@ -69,6 +75,7 @@ type Agent struct {
 	lease   *lease   // nil without an instance
 	checker *checker // nil without an application
 	uploads []*uploader
+	report  *reporter // nil: none
 	board   board
 
 	certificates *Certificates // nil: none
@@ -106,6 +113,13 @@ func New(c Config) (*Agent, error) {
 	}
 	if c.Spans != nil {
 		a.uploads = append(a.uploads, newUploader("spans", c.Spans, spanStream(client), sender, backoff, c.Logger))
+	}
+	if c.Events != nil {
+		src := newEventSource(c.Events)
+		a.uploads = append(a.uploads, newUploader(uploadEvents, src, eventStream(client, src), sender, backoff, c.Logger))
+	}
+	if c.Ejected != nil {
+		a.report = &reporter{client: client, sender: sender, ejected: c.Ejected, log: c.Logger}
 	}
 	return a, nil
 }
@@ -157,6 +171,9 @@ func (a *Agent) Run(ctx context.Context) {
 	for _, u := range a.uploads {
 		running.Go(func() { u.run(ctx) })
 	}
+	if a.report != nil {
+		running.Go(func() { a.report.run(ctx) })
+	}
 	if a.certificates != nil {
 		running.Go(func() { a.certificates.run(ctx, a.client, a.sender) })
 	}
@@ -185,13 +202,17 @@ func (a *Agent) Bequeath(ctx context.Context) error {
 }
 
 // Flush waits until everything that the sources hold has been acknowledged, or
-// until ctx ends; then it says how much is left.
+// until ctx ends; then it says how much is left. Events are waited for half a second.
 func (a *Agent) Flush(ctx context.Context) error {
 	ticker := time.NewTicker(flushPoll)
 	defer ticker.Stop()
+	began := time.Now()
 	for {
 		var left []error
 		for _, u := range a.uploads {
+			if u.name == uploadEvents && time.Since(began) > flushEvents {
+				continue // nothing that is kept: a control plane that is away holds nobody up
+			}
 			if n := u.pending(); n > 0 {
 				left = append(left, fmt.Errorf("flush %s: %d not yet acknowledged", u.name, n))
 			}
@@ -209,3 +230,5 @@ func (a *Agent) Flush(ctx context.Context) error {
 
 // flushPoll is short beside the round trip that it waits for.
 const flushPoll = 5 * time.Millisecond
+
+const flushEvents = 500 * time.Millisecond

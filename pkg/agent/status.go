@@ -27,14 +27,16 @@ type Status struct {
 
 // UploadStatus counts what one upload has done.
 type UploadStatus struct {
-	Name         string // "tap" or "spans"
+	Name         string // "tap", "spans" or "events"
 	AckedBatches uint64
 	AckedRecords uint64
 	// Dropped counts records that could never be handed over: batches that are too
 	// large or that the control plane refuses.
 	Dropped uint64
-	// Refused counts spans that the control plane did not understand.
-	Refused   uint64
+	// Refused counts spans and events that the control plane did not understand or take.
+	Refused uint64
+	// Lost counts events that the log did not have any more when they were to be sent.
+	Lost      uint64 `json:",omitempty"`
 	LastError string
 }
 
@@ -49,7 +51,11 @@ func (a *Agent) Status() Status {
 		}
 	}
 	for _, u := range a.uploads {
-		s.Uploads = append(s.Uploads, u.status())
+		x := u.status()
+		if src, ok := u.source.(*eventSource); ok {
+			x.Lost = src.lostSoFar()
+		}
+		s.Uploads = append(s.Uploads, x)
 	}
 	if a.certificates != nil {
 		c := a.certificates.Status()

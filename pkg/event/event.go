@@ -3,6 +3,7 @@
 package event
 
 import (
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -75,9 +76,9 @@ const (
 // Clip cuts off what goes beyond the bounds.
 func (e *Event) Clip() {
 	for _, s := range [...]*string{&e.Kind, &e.Type, &e.Cluster, &e.Endpoint, &e.Name} {
-		*s = clip(*s, MaxText)
+		*s = clip(strings.ToValidUTF8(*s, "\uFFFD"), MaxText)
 	}
-	e.Message = clip(e.Message, MaxMessage)
+	e.Message = clip(strings.ToValidUTF8(e.Message, "\uFFFD"), MaxMessage)
 	e.Numbers = e.Numbers[:min(len(e.Numbers), MaxNumbers)]
 }
 

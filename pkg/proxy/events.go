@@ -4,7 +4,9 @@ package proxy
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -192,6 +194,9 @@ func (p *Proxy) EjectedNow() (list []Ejected) {
 			list = append(list, Ejected{c.name, x.Host.String(), x.Type.String(), x.Times, time.Unix(0, zero+x.Since), time.Unix(0, zero+x.Until)})
 		}
 	}
+	slices.SortFunc(list, func(a, b Ejected) int {
+		return cmp.Or(strings.Compare(a.Cluster, b.Cluster), strings.Compare(a.Endpoint, b.Endpoint))
+	})
 	return list
 }
 

@@ -137,7 +137,9 @@ func TestACircuitIsToldWithItsNumbers(t *testing.T) {
 		t.Errorf("closed without a test: %+v", closed)
 	}
 
-	r.change(func(c *resource.Cluster) { c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.ForceOpen = true }) })
+	r.change(func(c *resource.Cluster) {
+		c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.ForceOpen = true })
+	})
 	r.told(log, closed.ID, event.KindCircuit, event.Opened, nil)
 	last := log.Last()
 	r.change(func(c *resource.Cluster) { c.Breaker = nil })

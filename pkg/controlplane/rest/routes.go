@@ -53,7 +53,11 @@ func (s *Server) routes() []route {
 			{"node", "string", "Node id of the sidecar that would send it."}, {"service", "string", "Service whose sidecar would send it."},
 			{"method", "string", "Method; GET when empty."}, {"url", "string", "URL, such as http://payments/v1/x."}, {"header", "string", "Request header 'name: value'; may be repeated."},
 		}, answers: []int{200, 400, 404, 422, 503}, handle: s.explain},
-		{method: "GET", path: "/v1/events", id: "listEvents", about: "List recent events, or watch them.", query: []param{{"after", "integer", "Only events after this sequence."}, watch, pageParams[0]}, answers: []int{200, 400}, handle: s.listEvents, stream: watching},
+		{method: "GET", path: "/v1/events", id: "listEvents", about: "List recent events, with those that sidecars report, or watch them: so do those who accept text/event-stream.", query: []param{
+			{"after", "integer", "Only events after this sequence."}, {"service", "string", "Only events of this service, its instances and its sidecars."},
+			{"sidecar", "string", "Only events of the sidecar with this node id."}, {"kind", "string", "Only events of these kinds, comma separated, such as ejection,circuit."},
+			watch, pageParams[0],
+		}, answers: []int{200, 400}, handle: s.listEvents, stream: eventStream},
 		{method: "GET", path: "/v1/status", id: "getStatus", about: "The control plane in short.", answers: []int{200}, handle: s.status},
 
 		{method: "GET", path: "/v1/ca", id: "getAuthority", about: "The certificate authority: its roots with their dates, and the trust bundle.", answers: []int{200, 503}, handle: s.authorityStatus},

@@ -29,6 +29,18 @@ type Sidecar struct {
 	// (mutual TLS), or closed where its service's policy wants an identity that it has not.
 	Inbound string        `json:"inbound,omitempty"`
 	Types   []SidecarType `json:"types,omitempty"`
+	// Ejected are the endpoints that it leaves out now, as it has reported.
+	Ejected []EjectedEndpoint `json:"ejected,omitempty"`
+}
+
+// EjectedEndpoint is an endpoint that a sidecar leaves out.
+type EjectedEndpoint struct {
+	Cluster   string    `json:"cluster"`
+	Endpoint  string    `json:"endpoint"`
+	Detector  string    `json:"detector,omitempty"` // Envoy's name
+	Ejections uint32    `json:"ejections,omitempty"`
+	Since     time.Time `json:"since,omitzero"`
+	Until     time.Time `json:"until,omitzero"`
 }
 
 // SidecarType is one resource type that a sidecar subscribes to.

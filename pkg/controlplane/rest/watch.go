@@ -80,13 +80,17 @@ func (st *stream) flush() error {
 	return st.rc.Flush()
 }
 
+// reader reads events after a sequence; *store.Events has two.
+type reader func(after uint64, limit int) (list []store.Event, missed bool, more <-chan struct{})
+
 // follow calls each for every event after a sequence until the caller leaves, the
 // server stops, or too many events were missed.
-func (st *stream) follow(r *http.Request, after uint64, each func(store.Event) error) error {
+func (st *stream) follow(r *http.Request, after uint64, read reader, each func(store.Event) error) error {
 	keepalive := time.NewTicker(keepaliveEvery)
 	defer keepalive.Stop()
 	for {
-		list, missed, more := st.s.state.Events().After(after, watchBatch)
+		last := st.s.state.Events().Last()
+		list, missed, more := read(after, watchBatch)
 		if missed {
 			return errors.Join(st.send("", eventReset, map[string]string{"reason": "changes were missed, list again"}), st.flush())
 		}
@@ -95,6 +99,9 @@ func (st *stream) follow(r *http.Request, after uint64, each func(store.Event) e
 				return err
 			}
 			after = e.Sequence
+		}
+		if len(list) < watchBatch {
+			after = max(after, last) // of those before, the reader wants no others
 		}
 		if len(list) > 0 {
 			if err := st.flush(); err != nil {
@@ -146,7 +153,7 @@ func (s *Server) watchObjects(w http.ResponseWriter, r *http.Request, kind strin
 			return
 		}
 	}
-	err = st.follow(r, after, func(e store.Event) error {
+	err = st.follow(r, after, s.state.Events().After, func(e store.Event) error {
 		if _, err := mesh.KindNamed(e.Kind); err != nil || kind != "" && e.Kind != kind {
 			return nil
 		}
@@ -177,44 +184,4 @@ func lastEventID(r *http.Request) (uint64, error) {
 		return 0, errors.New("Last-Event-ID: not one of this API")
 	}
 	return n, nil
-}
-
-// listEvents answers recent events, or streams them with watch=true.
-func (s *Server) listEvents(w http.ResponseWriter, r *http.Request) {
-	_, limit, err := paging(r)
-	if err != nil {
-		s.badRequest(w, r, err.Error())
-		return
-	}
-	after := uint64(0)
-	if v := r.URL.Query().Get("after"); v != "" {
-		if after, err = strconv.ParseUint(v, 10, 64); err != nil {
-			s.badRequest(w, r, "after: want the sequence of an event")
-			return
-		}
-	}
-	if !watching(r) {
-		list, missed, _ := s.state.Events().After(after, limit)
-		if list == nil {
-			list = []store.Event{}
-		}
-		s.answer(w, http.StatusOK, map[string]any{"items": list, "missed": missed, "last": s.state.Events().Last()})
-		return
-	}
-	if id, err := lastEventID(r); err != nil {
-		s.badRequest(w, r, err.Error())
-		return
-	} else if id != 0 {
-		after = id
-	}
-	st, err := s.openStream(w)
-	if err != nil {
-		return // the caller is gone
-	}
-	err = st.follow(r, after, func(e store.Event) error {
-		return st.send(strconv.FormatUint(e.Sequence, 10), e.Type, e)
-	})
-	if err != nil {
-		s.log.Debug("watch ended", "error", err)
-	}
 }

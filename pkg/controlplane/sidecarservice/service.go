@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -52,6 +53,8 @@ type Config struct {
 	Registry Registry
 	Tap      TapSink
 	Spans    SpanSink
+	// Events keeps what sidecars report; nil answers UNIMPLEMENTED.
+	Events EventSink
 	// Authority signs certificates; nil answers UNIMPLEMENTED.
 	Authority Authority
 	Logger    *slog.Logger
@@ -64,10 +67,16 @@ type Service struct {
 	registry  Registry
 	tap       TapSink
 	spans     SpanSink
+	events    EventSink
+	now       func() time.Time
 	log       *slog.Logger
 	sequences *sequences
 	streams   streams
 	counts    counts
+
+	ejections ejections
+	reporting sync.Mutex // guards reporters
+	reporters buckets
 
 	certificates certificates
 	stopped      chan struct{} // closed by Stop
@@ -81,6 +90,8 @@ type Stats struct {
 	Unknown                 uint64
 	TapBatches, TapRecords  uint64 // stored
 	SpanBatches, Spans      uint64 // received
+	Events, EventsRefused   uint64 // reported, and those of them that were not taken
+	EventsLost              uint64 // by sidecars, before they could report them
 	Duplicates              uint64 // batches that had been stored before
 	Failed                  uint64 // calls and batches that were answered with an error
 	TapStreams, SpanStreams int    // open now
@@ -89,6 +100,7 @@ type Stats struct {
 type counts struct {
 	registrations, renewals, healthChanges, deregistrations, unknown atomic.Uint64
 	tapBatches, tapRecords, spanBatches, spans                       atomic.Uint64
+	events, eventsRefused, eventsLost                                atomic.Uint64
 	duplicates, failed                                               atomic.Uint64
 }
 
@@ -100,6 +112,7 @@ func (s *Service) Stats() Stats {
 		Deregistrations: c.deregistrations.Load(), Unknown: c.unknown.Load(),
 		TapBatches: c.tapBatches.Load(), TapRecords: c.tapRecords.Load(),
 		SpanBatches: c.spanBatches.Load(), Spans: c.spans.Load(),
+		Events: c.events.Load(), EventsRefused: c.eventsRefused.Load(), EventsLost: c.eventsLost.Load(),
 		Duplicates: c.duplicates.Load(), Failed: c.failed.Load(),
 		TapStreams: s.streams.open(uploadTap), SpanStreams: s.streams.open(uploadSpans),
 	}
@@ -117,7 +130,7 @@ func New(c Config) (*Service, error) {
 		c.Now = time.Now
 	}
 	return &Service{
-		registry: c.Registry, tap: c.Tap, spans: c.Spans, log: c.Logger,
+		registry: c.Registry, tap: c.Tap, spans: c.Spans, events: c.Events, now: c.Now, log: c.Logger,
 		sequences:    newSequences(maxSenders),
 		certificates: certificates{authority: c.Authority, now: c.Now, log: c.Logger},
 		stopped:      make(chan struct{}),

@@ -9,9 +9,10 @@ import (
 
 // What a stream uploads.
 const (
-	uploadTap   = "tap"
-	uploadSpans = "spans"
-	watchBundle = "bundle" // a download, counted with them
+	uploadTap    = "tap"
+	uploadSpans  = "spans"
+	uploadEvents = "events"
+	watchBundle  = "bundle" // a download, counted with them
 )
 
 // Bounds on the streams of one kind. A sidecar has one; those of broken connections

@@ -37,7 +37,10 @@ type Config struct {
 	// LookUp is told which clusters' names are to be looked up, whenever they have
 	// changed: those in use and those that wait for addresses, all of them each time.
 	// What is found comes back by Assign. It must not wait. Nil: nothing is looked up.
-	LookUp     func([]*resource.Cluster)
+	LookUp func([]*resource.Cluster)
+	// Refused is told of each resource that is refused, once as long as it is for the
+	// same reason. It must not wait, and must not call the client. Nil: nobody is told.
+	Refused    func(Refusal)
 	Version    string // of this program, for the node
 	Extensions []Extension
 	// MaxResponseBytes bounds one response: a gRPC message, the body of a poll, a
@@ -47,6 +50,12 @@ type Config struct {
 
 // DefaultMaxResponseBytes has room for about 100 000 endpoints in one response.
 const DefaultMaxResponseBytes = 16 << 20
+
+// Refusal is a resource that was refused, or with no Name a whole response.
+type Refusal struct {
+	Source, Kind, Name, Version string
+	Reason                      string // with the path of the field
+}
 
 // Target is a management server to connect to.
 type Target struct {
@@ -254,11 +263,15 @@ func (c *Client) update(u *Update, s *source, now time.Time) {
 	if u.Kind == decode.Extension {
 		before = maps.Clone(before)
 	}
+	news := c.refusals(u, s)
 	for _, name := range c.store.apply(u, s, now) {
 		c.log.Warn("a static resource keeps its name", "kind", u.Kind.String(), "name", name, "source", s.label())
 	}
 	if u.Kind == decode.Extension {
 		c.asm.extensions.update(u, before, c.store.latest[decode.Extension])
+	}
+	for _, r := range news {
+		c.cfg.Refused(r)
 	}
 	for _, r := range u.Rejected {
 		c.log.Warn("xds resource refused", "source", s.label(), "kind", u.Kind.String(), "name", r.Name, "reason", r.Reason)
@@ -277,6 +290,20 @@ func (c *Client) update(u *Update, s *source, now time.Time) {
 	}
 	st.rejected++
 	st.nack, st.nackAt = refusal(u.Rejected).GetMessage(), now
+}
+
+// refusals are those of an update that are not known yet.
+func (c *Client) refusals(u *Update, s *source) (list []Refusal) {
+	if c.cfg.Refused == nil {
+		return nil
+	}
+	for _, r := range u.Rejected {
+		if known, ok := c.store.bad[u.Kind][r.Name]; ok && known.reason == r.Reason {
+			continue
+		}
+		list = append(list, Refusal{s.label(), u.Kind.String(), r.Name, u.Version, r.Reason})
+	}
+	return list
 }
 
 // advance makes and publishes a snapshot if there is news.
