@@ -51,6 +51,8 @@ type controlPlane struct {
 	address string
 	lake    *memoryLake
 	spans   *spans.Store
+	events  *memoryEvents
+	service *sidecarservice.Service
 
 	server  *grpc.Server
 	serving sync.WaitGroup
@@ -69,7 +71,7 @@ func startControlPlane(t *testing.T) *controlPlane {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &controlPlane{t: t, address: "127.0.0.1:0", lake: &memoryLake{}, spans: store}
+	c := &controlPlane{t: t, address: "127.0.0.1:0", lake: &memoryLake{}, spans: store, events: &memoryEvents{}}
 	c.start()
 	t.Cleanup(c.stop)
 	return c
@@ -85,7 +87,7 @@ func (c *controlPlane) start() {
 	if c.reg, err = registry.New(registry.Config{Journal: c, Publish: c.publish}); err != nil {
 		c.t.Fatal(err)
 	}
-	service, err := sidecarservice.New(sidecarservice.Config{Registry: c.reg, Tap: c.lake, Spans: c.spans})
+	service, err := sidecarservice.New(sidecarservice.Config{Registry: c.reg, Tap: c.lake, Spans: c.spans, Events: c.events})
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -95,6 +97,7 @@ func (c *controlPlane) start() {
 	}
 	c.address = listener.Addr().String()
 	c.server = grpc.NewServer(grpc.MaxRecvMsgSize(sidecarservice.MaxMessageBytes))
+	c.service = service
 	service.Attach(c.server)
 	server := c.server
 	c.serving.Go(func() { _ = server.Serve(listener) })

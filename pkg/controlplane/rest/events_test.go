@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package rest
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
+)
+
+func TestReportedEventsAreListedAndFiltered(t *testing.T) {
+	a := newAPI(t, nil)
+	a.want(a.do("PUT", "/v1/objects/Service/orders", svc("orders", 80)), 201)
+	a.state.Report("web~1", "web", []event.Event{{ID: 7, Kind: "ejection", Type: "ejected", Cluster: "outbound|orders", Endpoint: "10.0.0.1:80", Numbers: event.Numbers{{Name: "threshold", Value: 5}}}}, 0)
+	a.state.Report("orders~1", "orders", []event.Event{{ID: 1, Kind: "drain", Type: "began"}}, 2)
+	a.state.Note(store.Event{Type: store.EventRefused, Kind: store.KindSidecar, Name: "web~1", Message: "Cluster x: bad"})
+	for query, want := range map[string]string{
+		"":                            "1 put, 2 ejected, 3 lost, 4 began, 5 refused",
+		"?service=orders":             "1 put, 2 ejected, 3 lost, 4 began",
+		"?service=web":                "2 ejected, 5 refused",
+		"?sidecar=web~1":              "2 ejected, 5 refused",
+		"?kind=Ejection,drain":        "2 ejected, 4 began",
+		"?kind=nack":                  "5 refused",
+		"?kind=service&after=0":       "1 put",
+		"?after=3&limit=1":            "4 began",
+		"?service=orders&kind=health": "",
+	} {
+		r := a.do("GET", "/v1/events"+query, "")
+		a.want(r, 200)
+		var x struct{ Items []store.Event }
+		if err := json.Unmarshal([]byte(r.body), &x); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range x.Items {
+			got = append(got, fmt.Sprint(e.Sequence, " ", e.Type))
+		}
+		if s := strings.Join(got, ", "); s != want {
+			t.Errorf("%s: got %s, want %s", query, s, want)
+		}
+	}
+	if r := a.do("GET", "/v1/events?kind=ejection", ""); !strings.Contains(r.body, `"sidecar":"web~1","service":"web","id":7,"cluster":"outbound|orders","endpoint":"10.0.0.1:80","numbers":{"threshold":5}`) {
+		t.Error(r.body)
+	}
+	a.want(a.do("GET", "/v1/events?kind=,", ""), 400)
+
+	// A stream resumes, and one of some kinds is not told that it has missed others.
+	w := a.watch("/v1/events?watch=true&kind=drain,overload", "Last-Event-ID: 2")
+	w.want("began drain/")
+	for range 3000 {
+		a.state.Report("web~1", "web", []event.Event{{Kind: "health", Type: "failed"}}, 0)
+	}
+	a.state.Report("web~1", "web", []event.Event{{Kind: "overload", Type: "began", Name: "x"}}, 0)
+	w.want("began overload/x")
+	// Those of sidecars push out nothing that a watcher of objects waits for.
+	a.watch("/v1/objects?watch=true", "Last-Event-ID: 1")
+	if _, missed, _ := a.state.Events().After(1, 10); missed {
+		t.Error("events of sidecars have pushed out the control plane's own")
+	}
+}
