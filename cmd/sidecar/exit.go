@@ -18,7 +18,7 @@ const (
 	exitUsage         = 2 // the command line cannot be read
 	exitBusy          = 3 // an address or the data folder is in use, or may not be used
 	exitFailed        = 4 // the sidecar ended by itself, or at a second signal
-	exitUnreachable   = 5 // explain: no sidecar answers
+	exitUnreachable   = 5 // explain, events: no sidecar answers
 	exitExecFailed    = 125
 )
 
@@ -28,7 +28,7 @@ const exitCodesHelp = `Exit codes:
   2    the command line cannot be read
   3    an address or the data folder is in use, or may not be used
   4    the sidecar ended by itself, or a second signal cut its end short
-  5    explain: no sidecar answers at --admin
+  5    explain, events: no sidecar answers at --admin
   exec: the command's own code, or 128 and the number of the signal that ended it;
   125 when the sidecar failed before the command began, 126 when the command
   cannot be run, 127 when it was not found`
