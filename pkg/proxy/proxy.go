@@ -128,26 +128,6 @@ type Proxy struct {
 	alone     chan struct{}     // closed when the successor of a HandOver has gone
 }
 
-// NewRings makes the rings that the workers leave records in. They are most of an
-// idle proxy's heap, and hardly ever used in full: a process that makes them
-// before it decodes its configuration gets them fresh from the system, which backs
-// them with memory only as they are used. What has been in use before would be
-// cleared, and so resident.
-func NewRings(workers int) []*record.Ring {
-	rings := make([]*record.Ring, workersOf(workers))
-	for i := range rings {
-		rings[i] = record.NewRing(ringSlots, ringBytes)
-	}
-	return rings
-}
-
-func workersOf(n int) int {
-	if n <= 0 {
-		return runtime.GOMAXPROCS(0)
-	}
-	return n
-}
-
 // New makes a proxy with its loops; Run starts them.
 func New(o Options) (*Proxy, error) {
 	o.Workers = workersOf(o.Workers)
