@@ -58,11 +58,26 @@ func (d *plane) startAdmin(ctx context.Context) (*admin.Server, error) {
 		case <-ctx.Done():
 			return
 		}
+		d.awaitCounters(ctx)
 		if err := s.Serve(); err != nil {
 			d.env.Logger.Error("admin port ended", "error", err)
 		}
 	})
 	return s, nil
+}
+
+// awaitCounters waits until a predecessor has said what it has counted: who asks for
+// counters must not see them go back. One that does not say it in time is not waited for.
+func (d *plane) awaitCounters(ctx context.Context) {
+	if !d.env.Heritage.isWaiting() {
+		return
+	}
+	limited, cancel := context.WithTimeout(ctx, stepLimit)
+	defer cancel()
+	select {
+	case <-d.counted:
+	case <-limited.Done():
+	}
 }
 
 // state is what /ready answers: live with a complete configuration in service.

@@ -64,6 +64,8 @@ type plane struct {
 	gate     sync.Mutex                         // held while the configuration is put in service, or is to stay
 	left     atomic.Bool                        // a successor has taken over
 	taken    chan struct{}                      // closed when this process serves, and no predecessor
+	counted  chan struct{}                      // closed when the predecessor has said what it counted
+	inherit  sync.Once                          // closes counted
 	statics  atomic.Pointer[[]*decode.Resource] // clusters of a bootstrap that was read again
 
 	configured chan struct{}
@@ -87,7 +89,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		debug.SetGCPercent(50)
 	}
 	rings := proxy.NewRings(env.Options.Concurrency) // before there is garbage
-	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1), taken: make(chan struct{})}
+	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1), taken: make(chan struct{}), counted: make(chan struct{})}
 	d.hub = tap.NewHub(tap.HubConfig{Workers: env.Options.Concurrency})
 	reg := filter.NewRegistry(all.Specs(d.hub)...)
 	if d.boot, err = loadBootstrap(&env.Options, env.Node, reg); err != nil {

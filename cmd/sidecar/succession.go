@@ -25,8 +25,9 @@ type succession interface {
 	// Sockets are copies of everything that listens; they are the caller's.
 	Sockets() ([]handover.File, error)
 	// HandOver lets what is under way end after a Freeze, while a successor accepts; see
-	// proxy.HandOver.
-	HandOver(ctx context.Context, has func(listener string) bool, give func([]proxy.HandedConn) (int, error)) error
+	// proxy.HandOver. count is called with all counters, first when nobody can ask this
+	// process for them any more, which the successor waits for, then at the end.
+	HandOver(ctx context.Context, has func(listener string) bool, give func([]proxy.HandedConn) (int, error), count func(map[string]uint64)) error
 	// AcceptAgain tells HandOver that the successor has gone; see proxy.AcceptAgain.
 	AcceptAgain()
 	// Leave is HandOver, after a Freeze, of a process that ends at once: what a successor
@@ -38,6 +39,8 @@ type succession interface {
 	Take()
 	// Adopt goes on with connections of the predecessor.
 	Adopt([]proxy.HandedConn)
+	// Inherit goes on from the predecessor's counters; the map becomes its own.
+	Inherit(map[string]uint64)
 }
 
 // Freeze implements succession.
@@ -99,7 +102,7 @@ func (d *plane) Sockets() (all []handover.File, err error) {
 
 // HandOver implements succession. The admin port goes first, so that nobody is told of
 // two processes by turns; then names, then traffic.
-func (d *plane) HandOver(ctx context.Context, has func(string) bool, give func([]proxy.HandedConn) (int, error)) error {
+func (d *plane) HandOver(ctx context.Context, has func(string) bool, give func([]proxy.HandedConn) (int, error), count func(map[string]uint64)) error {
 	d.left.Store(true)
 	d.gate.Unlock()
 	var errs []error
@@ -109,11 +112,34 @@ func (d *plane) HandOver(ctx context.Context, has func(string) bool, give func([
 		errs = append(errs, d.admin.Close(limited))
 		cancel()
 	}
+	count(d.counters(ctx))
 	if d.dns != nil {
 		d.dns.Leave()
 	}
 	errs = append(errs, d.proxy.HandOver(ctx, has, give), d.emptyRings(ctx))
+	count(d.counters(ctx))
 	return errors.Join(errs...)
+}
+
+// counters are those of the admin port; none where there is none, or where a worker does
+// not answer.
+func (d *plane) counters(ctx context.Context) map[string]uint64 {
+	if d.admin == nil {
+		return nil
+	}
+	all, err := d.admin.Counters(ctx)
+	if err != nil {
+		d.env.Logger.Warn("the successor counts from less than was counted", "error", err)
+	}
+	return all
+}
+
+// Inherit implements succession.
+func (d *plane) Inherit(counters map[string]uint64) {
+	if d.admin != nil {
+		d.admin.Inherit(counters)
+	}
+	d.inherit.Do(func() { close(d.counted) })
 }
 
 // AcceptAgain implements succession.

@@ -120,7 +120,7 @@ func (s *process) takeOver(ctx context.Context, signals *signals) error {
 
 // adopt takes the predecessor's idle connections until it has none.
 func (s *process) adopt(link *handover.Link) {
-	n := 0
+	n, counted := 0, false
 	err := link.TakeConns(func(conns []handover.Conn, fds []int) {
 		list := make([]proxy.HandedConn, len(conns))
 		for i, c := range conns {
@@ -131,8 +131,14 @@ func (s *process) adopt(link *handover.Link) {
 		}
 		n += len(list)
 		s.dp.Adopt(list)
+	}, func(counters map[string]uint64) {
+		counted = true
+		s.dp.Inherit(counters)
 	})
 	_ = link.Close()
+	if !counted {
+		s.dp.Inherit(nil) // nobody says it any more
+	}
 	if err != nil {
 		s.log.Warn("the process before ended early", "idleConnections", n, "error", err)
 		return

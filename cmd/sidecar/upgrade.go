@@ -312,7 +312,12 @@ func (s *process) retire(ctx context.Context, signals *signals, o offered, told 
 		defer cancelLimit()
 		has := func(name string) bool { return slices.Contains(o.listeners, name) }
 		give := func(list []proxy.HandedConn) (int, error) { return give(limited, o.link, list) }
-		if err := s.dp.HandOver(limited, has, give); err != nil {
+		count := func(all map[string]uint64) {
+			if err := sendWithin(limited, o.link, func() error { return o.link.GiveCounters(all) }); err != nil {
+				s.log.Warn("the successor does not know what was counted", "error", err)
+			}
+		}
+		if err := s.dp.HandOver(limited, has, give, count); err != nil {
 			s.log.Warn("drained only in part", "limit", s.o.ParentShutdownTime, "error", err)
 		}
 		finished.Store(true)

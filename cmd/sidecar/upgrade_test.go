@@ -26,7 +26,7 @@ type passing struct {
 	again     chan struct{} // not nil: something is under way for good
 }
 
-func (p *passing) HandOver(ctx context.Context, _ func(string) bool, _ func([]proxy.HandedConn) (int, error)) error {
+func (p *passing) HandOver(ctx context.Context, _ func(string) bool, _ func([]proxy.HandedConn) (int, error), _ func(map[string]uint64)) error {
 	p.did = append(p.did, "hand over")
 	if p.again != nil {
 		<-p.again
@@ -75,7 +75,7 @@ func TestAnEndBehindASuccessorThatServesIsAHandOver(t *testing.T) {
 	if !slices.Equal(dp.did, []string{"hand over"}) {
 		t.Errorf("it did: %s", strings.Join(dp.did, ", "))
 	}
-	if err := successor.TakeConns(func([]handover.Conn, []int) {}); err != nil {
+	if err := successor.TakeConns(func([]handover.Conn, []int) {}, func(map[string]uint64) {}); err != nil {
 		t.Errorf("the successor was not told of the end: %v", err)
 	}
 
@@ -85,7 +85,7 @@ func TestAnEndBehindASuccessorThatServesIsAHandOver(t *testing.T) {
 	if !slices.Equal(dp.did, []string{"leave", "close"}) {
 		t.Errorf("at a failure it did: %s", strings.Join(dp.did, ", "))
 	}
-	if err := successor.TakeConns(func([]handover.Conn, []int) {}); err != io.EOF {
+	if err := successor.TakeConns(func([]handover.Conn, []int) {}, func(map[string]uint64) {}); err != io.EOF {
 		t.Errorf("after a failure: %v", err)
 	}
 }

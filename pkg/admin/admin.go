@@ -162,6 +162,7 @@ type Server struct {
 	unhealthy    atomic.Bool
 	eventReaders atomic.Int64
 	baseline     atomic.Pointer[map[string]uint64] // of counters, at the last reset
+	inherited    atomic.Pointer[map[string]uint64] // of counters, see Inherit
 
 	profile cpuProfile
 	fresh   freshConns

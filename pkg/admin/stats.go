@@ -65,7 +65,7 @@ func (s *Server) samples(ctx context.Context) ([]metrics.Sample, error) {
 	if s.config.Samples != nil {
 		list = append(list, s.config.Samples()...)
 	}
-	return list, nil
+	return s.withInherited(list), nil
 }
 
 // appendServer adds Envoy's stats of the process.

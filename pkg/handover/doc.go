@@ -14,7 +14,9 @@
 //	Ready               →             configured, has bound the rest, accepts nothing yet
 //	                    ←  Go         the files are yours, with the lock of the data folder
 //	Serving             →             accepts
+//	                    ←  Counters…  what was counted so far, if both ends know it
 //	                    ←  Conns…     idle connections, as they become idle
+//	                    ←  Counters…  what was counted in the end
 //	                    ←  Done       none are left
 //
 // Up to Serving the parent serves as if nothing was, and goes on if the other end

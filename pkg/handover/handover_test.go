@@ -4,7 +4,9 @@ package handover_test
 
 import (
 	"errors"
+	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -56,6 +58,11 @@ func TestSocketsLockAndConnectionsGoOverInOrder(t *testing.T) {
 	}
 	told := netip.MustParseAddrPort("10.0.0.1:80")
 	offered := make(chan error, 1)
+	counters := map[string]uint64{} // more than one message holds, some of odd names
+	for i := range 5000 {
+		counters[fmt.Sprintf("cluster.%d.upstream_rq_total", i)] = uint64(i)
+		counters[fmt.Sprintf("http.<\"\x00\u2028é%d>.downstream_rq_total", i)] = uint64(i)
+	}
 	go func() {
 		offered <- func() error {
 			hello, err := parent.Greet("node")
@@ -81,9 +88,15 @@ func TestSocketsLockAndConnectionsGoOverInOrder(t *testing.T) {
 			if err != nil || len(names) != 1 || names[0] != "in" {
 				return errors.Join(err, errors.New(strings.Join(names, ",")))
 			}
+			if err := parent.GiveCounters(counters); err != nil {
+				return err
+			}
 			conns := []handover.Conn{{Listener: "in", ToldLocal: told, Requests: 3, Age: 2, Idle: 1}}
 			if n, err := parent.GiveConns(conns, []int{int(lock.Fd())}); n != 1 || err != nil {
 				return errors.Join(err, errors.New("not given"))
+			}
+			if err := parent.GiveCounters(map[string]uint64{"cluster.7.upstream_rq_total": 1 << 63}); err != nil {
+				return err
 			}
 			return parent.SendDone()
 		}()
@@ -120,16 +133,19 @@ func TestSocketsLockAndConnectionsGoOverInOrder(t *testing.T) {
 	if err := successor.Serve([]string{"in"}); err != nil {
 		t.Fatal(err)
 	}
-	taken := 0
+	taken, counted := 0, []map[string]uint64(nil)
 	err = successor.TakeConns(func(conns []handover.Conn, fds []int) {
 		taken += len(conns)
 		if c := conns[0]; c.Listener != "in" || c.ToldLocal != told || c.Requests != 3 || c.Age != 2 || c.Idle != 1 || c.Remote.IsValid() {
 			t.Errorf("%+v", c)
 		}
 		handover.CloseAll(fds)
-	})
+	}, func(now map[string]uint64) { counted = append(counted, now) })
 	if err != nil || taken != 1 {
 		t.Errorf("%d connections, %v", taken, err)
+	}
+	if len(counted) != 2 || !maps.Equal(counted[0], counters) || len(counted[1]) != len(counters) || counted[1]["cluster.7.upstream_rq_total"] != 1<<63 {
+		t.Errorf("counters came %d times", len(counted))
 	}
 	if err := <-offered; err != nil {
 		t.Error(err)
@@ -142,6 +158,48 @@ func TestSocketsLockAndConnectionsGoOverInOrder(t *testing.T) {
 	defer again.Close()
 	if err := syscall.Flock(int(again.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); !errors.Is(err, syscall.EWOULDBLOCK) {
 		t.Errorf("the folder was free for a moment: %v", err)
+	}
+}
+
+// A process that knows nothing of counters hands over, and takes over, without them.
+func TestCountersNeedBothEnds(t *testing.T) {
+	for _, knows := range []bool{true, false} {
+		parent, successor := ends(t)
+		gone := make(chan error, 1)
+		go func() { // ends with the hand-over
+			gone <- func() error {
+				if _, err := parent.Greet(""); err != nil {
+					return err
+				}
+				if err := parent.AwaitReady(); err != nil {
+					return err
+				}
+				if _, err := parent.Go(nil); err != nil {
+					return err
+				}
+				if err := parent.GiveCounters(map[string]uint64{"a": 1}); err != nil {
+					return err
+				}
+				return parent.SendDone()
+			}()
+		}()
+		if err := successor.Send(&handover.Message{Kind: handover.Hello, Version: handover.Version, Counted: knows}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := successor.Ready(); err != nil {
+			t.Fatal(err)
+		}
+		if err := successor.Serve(nil); err != nil {
+			t.Fatal(err)
+		}
+		var counted []map[string]uint64
+		err := successor.TakeConns(nil, func(now map[string]uint64) { counted = append(counted, now) })
+		if want := map[bool]int{true: 1}[knows]; err != nil || len(counted) != 1 || len(counted[0]) != want {
+			t.Errorf("asked for: %t: %v, %v", knows, counted, err)
+		}
+		if err := <-gone; err != nil {
+			t.Error(err)
+		}
 	}
 }
 

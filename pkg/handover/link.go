@@ -21,8 +21,10 @@ const network = "unixpacket"
 type Link struct {
 	conn *net.UnixConn
 	peer int // pid
-	in   []byte
-	oob  []byte
+	// counted says that the parent gives counters; both ends know it from Agreed on.
+	counted bool
+	in      []byte
+	oob     []byte
 }
 
 // newLink refuses a peer of another user.

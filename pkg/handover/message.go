@@ -33,6 +33,7 @@ const (
 	Go      Kind = "go"
 	Serving Kind = "serving"
 	Agreed  Kind = "agreed"
+	Counts  Kind = "counters"
 	Conns   Kind = "connections"
 	Done    Kind = "done"
 )
@@ -48,7 +49,7 @@ type Message struct {
 	Reason string `json:"reason,omitempty"` // of Refused
 
 	// Of Sockets: one for each descriptor of the packet, in its order. More says that
-	// another packet of them follows.
+	// another packet of them follows, as it does of Counts.
 	Sockets []Socket `json:"sockets,omitempty"`
 	More    bool     `json:"more,omitempty"`
 	Epoch   int      `json:"epoch,omitempty"` // of the parent: how many were before it
@@ -58,6 +59,12 @@ type Message struct {
 
 	// Of Conns: one for each descriptor of the packet, in its order.
 	Conns []Conn `json:"connections,omitempty"`
+
+	// Of Hello: the successor wants counters. Of Agreed: they come before anything else.
+	// Processes that know nothing of counters neither ask nor give.
+	Counted bool `json:"counted,omitempty"`
+	// Of Counts: counters by name, the values since the first of all processes.
+	Counters map[string]uint64 `json:"counters,omitempty"`
 }
 
 // Use is what a listening socket is for.
@@ -126,7 +133,7 @@ func (m *Message) check(files int) error {
 	}
 	wanted := 0
 	switch m.Kind {
-	case Hello, Refused, Ready, Serving, Agreed, Done:
+	case Hello, Refused, Ready, Serving, Agreed, Counts, Done:
 	case Go:
 		wanted = min(files, 1) // the lock, where there is a data folder
 	case Sockets:

@@ -5,7 +5,9 @@ package handover
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -73,7 +75,7 @@ func (l *Link) Ask(node, build string) (all []File, epoch int, err error) {
 			all = nil
 		}
 	}()
-	if err := l.Send(&Message{Kind: Hello, Version: Version, Node: node, Build: build, PID: os.Getpid()}); err != nil {
+	if err := l.Send(&Message{Kind: Hello, Version: Version, Node: node, Build: build, PID: os.Getpid(), Counted: true}); err != nil {
 		return nil, 0, err
 	}
 	for {
@@ -121,14 +123,20 @@ func (l *Link) Serve(listeners []string) error {
 	if err := l.Send(m); err != nil {
 		return err
 	}
-	_, _, err := l.expect(Agreed)
+	a, _, err := l.expect(Agreed)
+	l.counted = err == nil && a.Counted
 	return err
 }
 
 // TakeConns is the successor's last step: it calls take with connections, whose
 // descriptors are take's, until there are no more. io.EOF means that the parent ended
-// without saying so.
-func (l *Link) TakeConns(take func([]Conn, []int)) error {
+// without saying so. counted is called with all counters of the parent, at first at once,
+// also where it has none, and later with what they have become.
+func (l *Link) TakeConns(take func([]Conn, []int), counted func(map[string]uint64)) error {
+	counters := map[string]uint64{}
+	if !l.counted {
+		counted(counters)
+	}
 	for {
 		m, fds, err := l.Receive()
 		switch {
@@ -136,6 +144,15 @@ func (l *Link) TakeConns(take func([]Conn, []int)) error {
 			return err
 		case m.Kind == Done:
 			return nil
+		case m.Kind == Counts:
+			maps.Copy(counters, m.Counters)
+			if len(counters) > maxCounters {
+				return fmt.Errorf("hand-over: more than %d counters", maxCounters)
+			}
+			if !m.More {
+				counted(maps.Clone(counters))
+			}
+			continue
 		case m.Kind != Conns:
 			CloseAll(fds)
 			return fmt.Errorf("hand-over: %s where %s was due", m.Kind, Conns)
@@ -151,6 +168,7 @@ func (l *Link) Greet(node string) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.counted = m.Counted
 	reason := ""
 	switch {
 	case m.Version != Version:
@@ -208,7 +226,52 @@ func (l *Link) Go(lock *os.File) (listeners []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return m.Listeners, l.Send(&Message{Kind: Agreed})
+	return m.Listeners, l.Send(&Message{Kind: Agreed, Counted: l.counted})
+}
+
+// Bounds of counters.
+const (
+	maxCounters   = 1 << 20
+	countersBytes = MaxMessage - 256 // of names and values in one message
+	longestName   = 2 << 10
+)
+
+// GiveCounters is the parent's first step after Go, and may be repeated: the values
+// replace those before. A successor that does not know them gets none. Names that are
+// longer than 2 KiB are left out, as is what is more than a million.
+func (l *Link) GiveCounters(all map[string]uint64) error {
+	if !l.counted {
+		return nil
+	}
+	part, size, n := map[string]uint64{}, 0, 0
+	for name, v := range all {
+		if len(name) > longestName || n == maxCounters {
+			continue
+		}
+		if n++; size+escaped(name) > countersBytes {
+			if err := l.Send(&Message{Kind: Counts, Counters: part, More: true}); err != nil {
+				return err
+			}
+			clear(part)
+			size = 0
+		}
+		part[name] = v
+		size += escaped(name)
+	}
+	return l.Send(&Message{Kind: Counts, Counters: part})
+}
+
+// escaped is the most that a name and its value need in a message.
+func escaped(name string) int {
+	n := len(`"":18446744073709551615,`)
+	for i := range len(name) {
+		if c := name[i]; c < ' ' || c > '~' || strings.IndexByte(`"\\<>&`, c) >= 0 {
+			n += len(`\u0000`)
+		} else {
+			n++
+		}
+	}
+	return n
 }
 
 // connsInMessage is how many connections one message holds: their names may be long.

@@ -25,6 +25,10 @@ import (
 // upgradesEnv is how often a sidecar is replaced; the conformance row wants 22.
 const upgradesEnv = "OUTRIGGER_UPGRADES"
 
+// otherEnv is another build of the sidecar, an older one for example: upgrades lead to it
+// and back.
+const otherEnv = "OUTRIGGER_OTHER_SIDECAR"
+
 func upgradesWanted(t *testing.T) int {
 	t.Helper()
 	if s := os.Getenv(upgradesEnv); s != "" {
@@ -79,6 +83,10 @@ func (h *held) ask(host, path string) (closes bool, err error) {
 // connections that nobody uses meanwhile are still there in the end.
 func TestHotUpgradesFailNoRequest(t *testing.T) {
 	upgrades := upgradesWanted(t)
+	programs := [2]string{mesh.Program("sidecar"), mesh.Program("sidecar")}
+	if other := os.Getenv(otherEnv); other != "" {
+		programs[0] = other // and back
+	}
 	flags := []string{"--concurrency", "2", "--drain-time-s", "2", "--parent-shutdown-time-s", "10"}
 	m := mesh.New(t)
 	instance := m.Instance("orders", "orders-1", flags...)
@@ -95,6 +103,7 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 			idle = append(idle, h)
 		}
 	}
+	counts := watchCounts(t, caller)
 	busy := mesh.StartLoad(t, mesh.LoadConfig{Address: caller.Outbound, Host: "orders", Conns: 75, Rate: 400})
 	slow := mesh.StartLoad(t, mesh.LoadConfig{Address: caller.Outbound, Host: "orders", Path: "/?ms=300", Conns: 25, Rate: 50})
 	streams := startStreams(t, caller.Outbound, "orders")
@@ -102,6 +111,7 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 		busy.AwaitSent(50)
 		for _, s := range []*mesh.Sidecar{caller, instance.Sidecar} {
 			old := s.Process
+			s.SetProgram(programs[i%2])
 			s.Upgrade()
 			if code := old.Wait(20 * time.Second); code != 0 {
 				t.Fatalf("upgrade %d: %s ended with %d", i, old.Name, code)
@@ -126,8 +136,13 @@ func TestHotUpgradesFailNoRequest(t *testing.T) {
 	if failed > 0 {
 		t.Errorf("%d of %d connections that idled all through are gone", failed, len(idle))
 	}
+	if programs[0] != programs[1] {
+		counts.end() // which may know nothing of counters
+	} else {
+		counts.want(one.Sent + other.Sent + sent + len(idle)/2)
+	}
 	taken := caller.AwaitStat("outrigger.handover_taken_total", func(n int) bool { return n >= 50 })
-	t.Logf("%d upgrades of 2 sidecars: %d + %d requests, and %d of HTTP/2, %d failed; %d idle connections, %d lost, %d went over in the last",
+	t.Logf("%d upgrades of 2 sidecars: %d + %d requests, and %d of HTTP/2, %d failed; %d idle connections, %d lost, connections went over %d times; counters went on",
 		upgrades, one.Sent, other.Sent, sent, one.Failed+other.Failed+len(lost), len(idle), failed, taken)
 }
 

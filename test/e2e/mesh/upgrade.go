@@ -22,6 +22,10 @@ func (s *Sidecar) Upgrade() {
 	s.AwaitReady()
 }
 
+// SetProgram says which build of the sidecar a successor, or the next start, is of. It is
+// for sidecars that were started without a limit on files.
+func (s *Sidecar) SetProgram(path string) { s.argv[0] = path }
+
 // Bootstrap is the file of a sidecar that was started with one.
 func (s *Sidecar) Bootstrap() string { return s.Data + ".yaml" }
 
