@@ -144,10 +144,17 @@ func (m *mesh) startMember(x *member) error {
 		return err
 	}
 	x.appProcess = app
-	sidecar, err := start(m.launcher, "sidecar of "+x.id, m.logFile(x.id+"-sidecar"), nil,
+	return m.startSidecar(x)
+}
+
+// startSidecar starts the sidecar of an instance; more are further flags.
+func (m *mesh) startSidecar(x *member, more ...string) error {
+	argv := append([]string{
 		m.bin("sidecar"), "--service", x.service, "--id", x.id, "--version-label", x.version, "--app", x.app,
 		"--controlplane", m.xds, "--inbound", x.inbound, "--outbound", x.outbound, "--admin", x.admin,
-		"--health", "/healthz", "--data", filepath.Join(m.dir, x.id), "--concurrency", "1", "--drain-time-s", "3")
+		"--health", "/healthz", "--data", filepath.Join(m.dir, x.id), "--concurrency", "1", "--drain-time-s", "3",
+	}, more...)
+	sidecar, err := start(m.launcher, "sidecar of "+x.id, m.logFile(x.id+"-sidecar"), nil, argv...)
 	if err != nil {
 		return err
 	}

@@ -54,8 +54,10 @@ func hold(t *testing.T, address string) *held {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = conn.Close() }) // what is left of it
-	return &held{conn, bufio.NewReader(conn)}
+	return newHeld(conn)
 }
+
+func newHeld(conn net.Conn) *held { return &held{conn, bufio.NewReader(conn)} }
 
 // ask sends one request and reads the whole answer.
 func (h *held) ask(host, path string) (closes bool, err error) {

@@ -27,6 +27,8 @@ type LoadConfig struct {
 	Body    string
 	Conns   int // 16 keep-alive connections, each with one request at a time
 	Rate    int // requests a second over all connections; 500
+	// Check says what is wrong with an answer of 200; nil: nothing can be.
+	Check func(Answer) error
 }
 
 // Failure is a request that got no complete answer or none of 200.
@@ -98,6 +100,9 @@ func (l *Load) run(period, offset time.Duration) {
 	for {
 		began := time.Now()
 		a, err := x.call(l.c)
+		if err == nil && a.Status == http.StatusOK && l.c.Check != nil {
+			err = l.c.Check(a)
+		}
 		l.note(began, a, err)
 		select {
 		case <-ticker.C:

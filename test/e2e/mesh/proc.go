@@ -44,9 +44,15 @@ func (p *Process) RSS() int { return p.memory("VmRSS:") }
 // PeakRSS is the most that RSS ever was.
 func (p *Process) PeakRSS() int { return p.memory("VmHWM:") }
 
-func (p *Process) memory(field string) int {
+// PSS is the resident memory in bytes, shared pages by their share.
+func (p *Process) PSS() int { return p.lineOf("smaps_rollup", "Pss:") }
+
+func (p *Process) memory(field string) int { return p.lineOf("status", field) }
+
+// lineOf is the number, in bytes, of a line of a file of /proc.
+func (p *Process) lineOf(file, field string) int {
 	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID()))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", p.PID(), file))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -55,7 +61,7 @@ func (p *Process) memory(field string) int {
 			return number(p.t, strings.Fields(rest)[0]) << 10 // kB
 		}
 	}
-	p.t.Fatalf("no %s in the status of %s", field, p.Name)
+	p.t.Fatalf("no %s in the %s of %s", field, file, p.Name)
 	return 0
 }
 

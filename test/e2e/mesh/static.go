@@ -152,14 +152,14 @@ func socketAddress(t testing.TB, address string) string {
 
 // StartFile starts a sidecar with the text of a bootstrap, which has admin as its
 // admin address, and waits until it is ready.
-func StartFile(t testing.TB, dir, text, admin string) *Sidecar {
+func StartFile(t testing.TB, dir, text, admin string, flags ...string) *Sidecar {
 	t.Helper()
 	s := &Sidecar{ID: "file", Admin: admin, Data: filepath.Join(dir, "file")}
 	file := s.Data + ".yaml"
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
+	s.argv = append([]string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}, flags...)
 	s.start(t)
 	s.AwaitReady()
 	return s

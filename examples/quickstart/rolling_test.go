@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
+	e2e "github.com/outrigger-mesh/outrigger/test/e2e/mesh"
+)
+
+// rateEnv is how many requests a second are sent meanwhile.
+const rateEnv = "OUTRIGGER_ROLLING_RATE"
+
+// TestARollingRestartOfTheQuickstartFailsNoRequest replaces every sidecar in place, then
+// every instance, application and sidecar, by another one, as a deployment does, under
+// clients that never repeat a request. They call through a sidecar of their own, which is
+// replaced, too.
+func TestARollingRestartOfTheQuickstartFailsNoRequest(t *testing.T) {
+	rate := 200
+	if s := os.Getenv(rateEnv); s != "" {
+		var err error
+		if rate, err = strconv.Atoi(s); err != nil || rate < 1 {
+			t.Fatalf("%s=%q: want requests a second", rateEnv, s)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 6*time.Minute)
+	defer cancel()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	must(build(ctx, dir))
+	m := newMesh(dir)
+	t.Cleanup(m.stopAll)
+	must(m.start(ctx))
+	edge := &member{service: "clients", version: "v1", id: "clients-1"}
+	must(m.join(ctx, edge))
+
+	whole := func(a e2e.Answer) error {
+		var x answer
+		if err := json.Unmarshal([]byte(a.Body), &x); err != nil {
+			return err
+		}
+		return x.complete()
+	}
+	load := e2e.StartLoad(t, e2e.LoadConfig{Address: edge.outbound, Host: "web", Conns: min(rate, 128), Rate: rate, Check: whole})
+	load.AwaitSent(rate / 4)
+	began := time.Now()
+	sidecars, instances := 0, 0
+	for _, x := range m.members {
+		old := x.sidecarProcess
+		must(m.startSidecar(x, "--upgrade"))
+		must(x.sidecarProcess.await(ctx, "the process before has not ended", time.Minute, func() error {
+			if old.alive() {
+				return fmt.Errorf("process %d", old.cmd.Process.Pid)
+			}
+			return nil
+		}))
+		if code := old.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("%s ended with %d: %s", old.name, code, tail(old.log, 1<<10))
+		}
+		sidecars++
+		load.AwaitSent(rate / 4)
+	}
+	upgraded := load.Take()
+	upgraded.Flawless(t, "while sidecars were upgraded")
+	for _, old := range m.members {
+		if old == edge { // whom the clients are connected to
+			continue
+		}
+		next := &member{service: old.service, version: old.version, id: old.id + "-next", calls: old.calls}
+		must(m.join(ctx, next))
+		load.AwaitSent(rate / 4)
+		old.sidecarProcess.stop()
+		old.appProcess.stop()
+		if code := old.sidecarProcess.cmd.ProcessState.ExitCode(); code != 0 {
+			t.Errorf("%s ended with %d: %s", old.sidecarProcess.name, code, tail(old.sidecarProcess.log, 1<<10))
+		}
+		instances++
+		load.AwaitSent(rate / 4)
+	}
+	took := time.Since(began)
+	replaced := load.Stop()
+	replaced.Flawless(t, "while instances were replaced")
+	sent := upgraded.Sent + replaced.Sent
+	t.Logf("%d sidecars upgraded in place, %d instances with their sidecars replaced, in %v: %d requests at %.0f/s over three services, %d failed; slowest %v",
+		sidecars, instances, took.Round(time.Second), sent, float64(sent)/took.Seconds(), upgraded.Failed+replaced.Failed,
+		max(upgraded.Slowest, replaced.Slowest).Round(time.Millisecond))
+}
+
+// join starts another instance and waits until others are told of it.
+func (m *mesh) join(ctx context.Context, x *member) error {
+	a, err := freeport.Addresses(4)
+	if err != nil {
+		return err
+	}
+	x.app, x.inbound, x.outbound, x.admin = a[0], a[1], a[2], a[3]
+	m.members = append(m.members, x) // to be stopped in the end
+	if err := m.startMember(x); err != nil {
+		return err
+	}
+	if err := m.awaitMember(ctx, x); err != nil {
+		return err
+	}
+	return m.awaitRegistered(ctx, x)
+}
+
+// awaitRegistered waits until others can be told of an instance.
+func (m *mesh) awaitRegistered(ctx context.Context, x *member) error {
+	return x.sidecarProcess.await(ctx, "not registered", startLimit, func() error {
+		body, err := m.get(ctx, m.api("/v1/services/"+x.service))
+		if err != nil {
+			return err
+		}
+		var v struct {
+			List []struct{ ID, Health string }
+		}
+		if err := json.Unmarshal(body, &v); err != nil {
+			return err
+		}
+		for _, i := range v.List {
+			if i.ID == x.id && i.Health == "healthy" {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s", body)
+	})
+}
