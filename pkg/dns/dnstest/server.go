@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,12 @@ type Zone struct {
 	Code      dnsmessage.RCode
 	Silent    bool // no answer at all
 	Truncated bool // by UDP the answer says only that it is too long
+	// Aliases are CNAMEs from each name to the one after it, in place of Alias.
+	Aliases []string
+	// Before are datagrams that come ahead of the answer, made of what the answer is.
+	Before []func(answer []byte) []byte
+	// Instead makes what is sent in place of the answer, by UDP and TCP; nil: the answer.
+	Instead func(answer []byte) []byte
 }
 
 // Server answers by UDP and TCP on one port of loopback. Names without a zone do
@@ -135,9 +142,17 @@ func (s *Server) serveUDP() {
 		if err != nil {
 			return
 		}
-		if answer := s.answer(b[:n], false); answer != nil {
-			_, _ = s.udp.WriteTo(answer, from)
+		answer, z := s.answer(b[:n], false)
+		if answer == nil {
+			continue
 		}
+		for _, f := range z.Before {
+			_, _ = s.udp.WriteTo(f(slices.Clone(answer)), from)
+		}
+		if z.Instead != nil {
+			answer = z.Instead(answer)
+		}
+		_, _ = s.udp.WriteTo(answer, from)
 	}
 }
 
@@ -158,23 +173,27 @@ func (s *Server) serveTCP() {
 			if _, err := io.ReadFull(c, m); err != nil {
 				return
 			}
-			if answer := s.answer(m, true); answer != nil {
+			answer, z := s.answer(m, true)
+			if z.Instead != nil && answer != nil {
+				answer = z.Instead(answer)
+			}
+			if answer != nil {
 				_, _ = c.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(answer))), answer...))
 			}
 		})
 	}
 }
 
-// answer makes the answer to a query; nil: none.
-func (s *Server) answer(raw []byte, tcp bool) []byte {
+// answer makes the answer to a query, of the zone that it returns; nil: none.
+func (s *Server) answer(raw []byte, tcp bool) ([]byte, Zone) {
 	var p dnsmessage.Parser
 	h, err := p.Start(raw)
 	if err != nil {
-		return nil
+		return nil, Zone{}
 	}
 	q, err := p.Question()
 	if err != nil {
-		return nil
+		return nil, Zone{}
 	}
 	name := strings.ToLower(q.Name.String())
 	s.mu.Lock()
@@ -188,8 +207,9 @@ func (s *Server) answer(raw []byte, tcp bool) []byte {
 	target := s.zones[z.Alias]
 	s.mu.Unlock()
 	if z.Silent {
-		return nil
+		return nil, z
 	}
+	whole := z
 	if !ok {
 		z.Code = dnsmessage.RCodeNameError
 	}
@@ -203,6 +223,9 @@ func (s *Server) answer(raw []byte, tcp bool) []byte {
 	if z.Code == dnsmessage.RCodeSuccess && !cut {
 		_ = b.StartAnswers()
 		owner := q.Name
+		for i := range max(len(z.Aliases)-1, 0) {
+			_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: dnsmessage.MustNewName(z.Aliases[i]), Class: dnsmessage.ClassINET, TTL: z.TTL}, dnsmessage.CNAMEResource{CNAME: dnsmessage.MustNewName(z.Aliases[i+1])})
+		}
 		if z.Alias != "" {
 			to := dnsmessage.MustNewName(z.Alias)
 			_ = b.CNAMEResource(dnsmessage.ResourceHeader{Name: owner, Class: dnsmessage.ClassINET, TTL: z.TTL}, dnsmessage.CNAMEResource{CNAME: to})
@@ -220,7 +243,7 @@ func (s *Server) answer(raw []byte, tcp bool) []byte {
 	}
 	out, err := b.Finish()
 	if err != nil {
-		return nil
+		return nil, whole
 	}
-	return out
+	return out, whole
 }
