@@ -129,6 +129,9 @@ func TestMemoryIsWhatTheProcessNeeds(t *testing.T) {
 	}
 }
 
+// noLimitOfVersion1 is what the kernel says where there is none.
+const noLimitOfVersion1 = 9223372036854771712
+
 func TestTheLeastLimitOfTheGroupsCounts(t *testing.T) {
 	mount := t.TempDir()
 	for path, max := range map[string]string{"": "max", "a": "4096\n", "a/b": "8192", "c": "max"} {
@@ -137,7 +140,14 @@ func TestTheLeastLimitOfTheGroupsCounts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	for path, limit := range map[string]string{"": "9223372036854771712\n", "a": "65536\n", "a/b": "9223372036854771712\n"} {
+		os.MkdirAll(filepath.Join(mount, "memory", path), 0o700)
+		if err := os.WriteFile(filepath.Join(mount, "memory", path, "memory.limit_in_bytes"), []byte(limit), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for own, want := range map[string]uint64{
+		"4:memory:/a/b\n0::/\n": 65536, "4:cpu,memory:/a\n": 65536, "4:memory:/outside/name\n": noLimitOfVersion1, "4:memory:/a\n0::/a\n": 4096, "4:cpu:/a\n": math.MaxUint64,
 		"0::/a/b\n": 4096, "0::/a\n": 4096, "1:cpu:/a\n0::/c\n": math.MaxUint64, "0::/\n": math.MaxUint64, "0::/../../x\n": math.MaxUint64, "": math.MaxUint64,
 		"0::/a/b/gone\n": 4096,
 	} {

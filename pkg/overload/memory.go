@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,7 +42,7 @@ func Memory() (uint64, error) {
 }
 
 // MemoryLimit is how much memory the process may have, in bytes: the least of GOMEMLIMIT and
-// the limits of its control groups (version 2); 0: nobody says.
+// the limits of its control groups (of both versions); 0: nobody says.
 func MemoryLimit() uint64 {
 	least := uint64(math.MaxUint64)
 	if os.Getenv("GOMEMLIMIT") != "" {
@@ -51,23 +52,36 @@ func MemoryLimit() uint64 {
 	if err == nil {
 		least = min(least, groupLimit("/sys/fs/cgroup", string(own)))
 	}
-	if least >= math.MaxInt64 { // as GOMEMLIMIT=off
+	if least >= noLimit { // as GOMEMLIMIT=off
 		return 0
 	}
 	return least
 }
 
-// groupLimit is the least memory.max from the process' own group up to the root of what
-// is mounted; MaxUint64: there is none.
+// noLimit is from where on a limit is none: version 1 says so by the largest number of
+// pages, in bytes.
+const noLimit = 1 << 62
+
+// groupLimit is the least limit from the process' own group up to the root of what is
+// mounted; MaxUint64: there is none. A container sees its own group at the root, whatever
+// the name is that it has outside.
 func groupLimit(mount, own string) uint64 {
 	least := uint64(math.MaxUint64)
 	for line := range strings.Lines(own) {
-		path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::/")
-		if !ok {
+		// HIERARCHY:CONTROLLERS:/PATH, without controllers in version 2
+		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+		controllers, path, ok := strings.Cut(rest, ":/")
+		root, file := mount, "memory.max"
+		switch {
+		case !ok:
+			continue
+		case slices.Contains(strings.Split(controllers, ","), "memory"):
+			root, file = mount+"/memory", "memory.limit_in_bytes"
+		case controllers != "":
 			continue
 		}
 		for {
-			b, err := os.ReadFile(mount + "/" + path + "/memory.max")
+			b, err := os.ReadFile(root + "/" + path + "/" + file)
 			if err == nil {
 				if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
 					least = min(least, n)
