@@ -46,6 +46,9 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	for l.runMailbox() {
 	}
 	// Timers after the events, so that an answer that came in time beats its timeout.
+	if at, ok := l.wheel.deadline(); ok && l.now-at > int64(standstill) {
+		l.catchUp()
+	}
 	for l.expire() {
 	}
 	// The owner's list of what became ready by all of the above.
@@ -55,6 +58,33 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	l.settle()
 	l.publish()
 	return true
+}
+
+// standstill is how late timers have to be for the loop to have stood still: the process
+// was stopped, or the machine was.
+const standstill = 100 * time.Millisecond
+
+// catchUpRounds bounds the events of a standstill, to 65 536.
+const catchUpRounds = 1024
+
+// catchUp takes all events that came while the loop stood still, before timers find that
+// their time has passed. A wait that was interrupted has brought none at all, and any
+// other only as many as fit into one tick.
+func (l *Loop) catchUp() {
+	for range catchUpRounds {
+		n, errno := l.sys.Poll(l.events, 0)
+		if n == 0 || errno != 0 {
+			return
+		}
+		l.stats.Events += uint64(n)
+		l.unseen = true
+		l.ready, l.at = n, 0
+		for l.dispatch() {
+		}
+		if n < len(l.events) {
+			return
+		}
+	}
 }
 
 // yieldEvery is how often a loop gives way to the scheduler. A goroutine that keeps

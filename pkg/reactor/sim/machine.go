@@ -31,20 +31,22 @@ type machine struct {
 // due is when the loop has something to do of its own accord.
 func (m *machine) due() int64 {
 	if at, ok := m.loop.Due(); ok && !m.stopped {
-		return at
+		return max(at, m.world.stalled)
 	}
 	return never
 }
 
 // runnable reports whether the loop has something to do at this time.
 func (m *machine) runnable() bool {
-	if m.stopped {
+	if m.stopped || m.world.now < m.world.stalled {
 		return false
 	}
 	return m.woken.Load() || len(m.ready) > 0 || m.due() <= m.world.now || slices.ContainsFunc(m.listeners, (*listener).pending)
 }
 
-func (m *machine) Clock() (mono, wall int64) { return m.world.now, epoch + m.world.now }
+func (m *machine) Clock() (mono, wall int64) {
+	return m.world.now, epoch + m.world.now + m.world.jumped
+}
 
 // Poll never blocks: the World lets time pass when no loop has anything to do.
 func (m *machine) Poll(events []reactor.Event, _ time.Duration) (n int, _ syscall.Errno) {

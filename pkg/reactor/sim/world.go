@@ -41,6 +41,8 @@ var ErrTimeLimit = errors.New("sim: time limit reached")
 type World struct {
 	link     Link
 	now      int64 // ns since the start
+	jumped   int64 // ns that the wall clock was set ahead
+	stalled  int64 // until when no loop runs
 	rng      *rand.Rand
 	queue    eventQueue
 	sequence uint64
@@ -82,6 +84,15 @@ func (w *World) NewLoop(c reactor.Config) (*reactor.Loop, error) {
 
 // Now returns the time since the world began.
 func (w *World) Now() time.Duration { return time.Duration(w.now) }
+
+// SetWall sets the wall clock ahead, or back with a negative d. The time of Now goes on.
+func (w *World) SetWall(d time.Duration) { w.jumped += int64(d) }
+
+// Stall has all loops stand still for d, as in a process that is stopped.
+func (w *World) Stall(d time.Duration) {
+	w.stalled = max(w.stalled, w.now+int64(d))
+	w.at(w.stalled, func() {}) // they go on then
+}
 
 // SetLink changes how bytes travel that are sent from now on.
 func (w *World) SetLink(link Link) {

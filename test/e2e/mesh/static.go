@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -25,6 +26,9 @@ type StaticOptions struct {
 	// Program is a copy of the sidecar to start; empty: the one that was built.
 	Program string
 	Env     []string
+	// Around is a program with its arguments that runs the sidecar, which gets its signals
+	// from it.
+	Around []string
 	// Bind has the test bind the listeners and pass them as systemd does.
 	Bind bool
 }
@@ -39,7 +43,7 @@ func StartStatic(t testing.TB, dir string, o StaticOptions) *Sidecar {
 		t.Fatal(err)
 	}
 	s.argv = []string{cmp.Or(o.Program, Program("sidecar")), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
-	s.argv = limited(append(s.argv, o.Flags...), o.Files)
+	s.argv = append(slices.Clone(o.Around), limited(append(s.argv, o.Flags...), o.Files)...)
 	s.env = o.Env
 	if o.Bind {
 		s.bind(t)
