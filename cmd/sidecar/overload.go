@@ -17,12 +17,12 @@ const softLimitPercent = 95
 
 // overloadSettings are the bootstrap's, or the defaults for the memory that there is.
 func overloadSettings(boot *decode.BootstrapConfig) resource.Overload {
-	limit := overload.MemoryLimit()
+	limit, kernel := overload.MemoryLimit()
 	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(int64(limit / 100 * softLimitPercent))
 	}
 	if boot.Overload != nil {
 		return *boot.Overload
 	}
-	return overload.Defaults(limit)
+	return overload.Defaults(limit, kernel)
 }

@@ -102,7 +102,7 @@ func TestTimeoutsShrinkToWhatIsLeftOfThem(t *testing.T) {
 
 func TestDefaultsKeepAnIdleProcessAsItIs(t *testing.T) {
 	for _, limit := range []uint64{0, 128 << 20} {
-		m := New(Defaults(limit))
+		m := New(Defaults(limit, ""))
 		m.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) { return float64(o.Max) * 0.5, nil })
 		if s := m.State(); s != 0 {
 			t.Errorf("at half of all limits the state is %x", s)
@@ -123,7 +123,7 @@ func TestDefaultsKeepAnIdleProcessAsItIs(t *testing.T) {
 }
 
 func TestMemoryIsWhatTheProcessNeeds(t *testing.T) {
-	before, err := Memory()
+	before, err := Memory(1 << 40)
 	if err != nil || before < 1<<20 || before > 1<<32 {
 		t.Fatalf("%d bytes, %v", before, err)
 	}
@@ -151,8 +151,30 @@ func TestTheLeastLimitOfTheGroupsCounts(t *testing.T) {
 		"0::/a/b\n": 4096, "0::/a\n": 4096, "1:cpu:/a\n0::/c\n": math.MaxUint64, "0::/\n": math.MaxUint64, "0::/../../x\n": math.MaxUint64, "": math.MaxUint64,
 		"0::/a/b/gone\n": 4096,
 	} {
-		if got := groupLimit(mount, own); got != want {
+		if got, _ := groupLimit(mount, own); got != want {
 			t.Errorf("%q: %d, want %d", own, got, want)
 		}
+	}
+}
+
+func TestWhatTheKernelNeedsCounts(t *testing.T) {
+	dir := t.TempDir()
+	for name, tc := range map[string]struct {
+		text string
+		want uint64
+	}{
+		"memory.kmem.usage_in_bytes": {"123\n", 123},
+		"memory.stat":                {"anon 5000\nkernel 400\nsock 30\nslab_reclaimable 7\nslab 300\n", 423},
+	} {
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := Kernel(file); got != tc.want || err != nil {
+			t.Errorf("%s: %d, %v, want %d", name, got, err, tc.want)
+		}
+	}
+	if _, err := Kernel(filepath.Join(dir, "gone")); err == nil {
+		t.Error("a file that is not there has no error")
 	}
 }

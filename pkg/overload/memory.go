@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"slices"
@@ -23,9 +24,25 @@ var memoryMetrics = [...]string{
 	"/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes", "/memory/classes/heap/unused:bytes",
 }
 
-// Memory is how many bytes of memory the process needs. It takes some microseconds, and is
-// not for loops.
-func Memory() (uint64, error) {
+// collectFrom is from which part of its limit on memory is collected to find out how much of
+// it is garbage, where garbageFrom of the limit may be.
+const collectFrom, garbageFrom = 0.70, 0.05
+
+// Memory is how many bytes of memory the process needs, which may have limit. What has become
+// needed since the last collection is known only after another one: near the limit there is
+// one at each call, which takes milliseconds. It is not for loops.
+func Memory(limit uint64) (uint64, error) {
+	needed, held, err := memory()
+	if err != nil || float64(held) < collectFrom*float64(limit) || float64(held-needed) < garbageFrom*float64(limit) {
+		return needed, err
+	}
+	runtime.GC()
+	needed, _, err = memory()
+	return needed, err
+}
+
+// memory is what the process needed at the last collection, and that with what may be garbage.
+func memory() (needed, held uint64, err error) {
 	var s [len(memoryMetrics)]metrics.Sample
 	for i, name := range memoryMetrics {
 		s[i].Name = name
@@ -34,57 +51,92 @@ func Memory() (uint64, error) {
 	var v [len(memoryMetrics)]uint64
 	for i := range s {
 		if s[i].Value.Kind() != metrics.KindUint64 {
-			return 0, errors.New("the runtime does not know " + memoryMetrics[i])
+			return 0, 0, errors.New("the runtime does not know " + memoryMetrics[i])
 		}
 		v[i] = s[i].Value.Uint64()
 	}
-	return v[0] + v[1] - min(v[1], v[2]+v[3]+v[4]+v[5]), nil
+	beside := v[1] - min(v[1], v[2]+v[3]+v[4]+v[5])
+	return v[0] + beside, max(v[0], v[3]) + beside, nil
 }
 
 // MemoryLimit is how much memory the process may have, in bytes: the least of GOMEMLIMIT and
-// the limits of its control groups (of both versions); 0: nobody says.
-func MemoryLimit() uint64 {
+// the limits of its control groups (of both versions); 0: nobody says. Where it is a group's,
+// kernel is the file for Kernel: what the kernel needs for the group counts, too.
+func MemoryLimit() (limit uint64, kernel string) {
 	least := uint64(math.MaxUint64)
 	if os.Getenv("GOMEMLIMIT") != "" {
 		least = uint64(debug.SetMemoryLimit(-1))
 	}
 	own, err := os.ReadFile("/proc/self/cgroup")
 	if err == nil {
-		least = min(least, groupLimit("/sys/fs/cgroup", string(own)))
+		if n, file := groupLimit("/sys/fs/cgroup", string(own)); n < least {
+			least, kernel = n, file
+		}
 	}
 	if least >= noLimit { // as GOMEMLIMIT=off
-		return 0
+		return 0, ""
 	}
-	return least
+	return least, kernel
 }
+
+// Kernel is how many bytes the kernel needs for a group's connections, files and processes:
+// those of idle connections are more than their own. file is that of MemoryLimit; empty: 0.
+func Kernel(file string) (uint64, error) {
+	if file == "" {
+		return 0, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return 0, err
+	}
+	if !strings.HasSuffix(file, statFile) {
+		return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+	}
+	var sum, free uint64
+	for line := range strings.Lines(string(b)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		n, err := strconv.ParseUint(value, 10, 64)
+		switch {
+		case err != nil:
+		case name == "kernel", name == "sock":
+			sum += n
+		case name == "slab_reclaimable":
+			free = n
+		}
+	}
+	return sum - min(sum, free), nil
+}
+
+// statFile has the kernel's part in version 2.
+const statFile = "memory.stat"
 
 // noLimit is from where on a limit is none: version 1 says so by the largest number of
 // pages, in bytes.
 const noLimit = 1 << 62
 
 // groupLimit is the least limit from the process' own group up to the root of what is
-// mounted; MaxUint64: there is none. A container sees its own group at the root, whatever
+// mounted, with that group's file for Kernel; MaxUint64: there is none. A container sees its own group at the root, whatever
 // the name is that it has outside.
-func groupLimit(mount, own string) uint64 {
-	least := uint64(math.MaxUint64)
+func groupLimit(mount, own string) (least uint64, kernel string) {
+	least = math.MaxUint64
 	for line := range strings.Lines(own) {
 		// HIERARCHY:CONTROLLERS:/PATH, without controllers in version 2
 		_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
 		controllers, path, ok := strings.Cut(rest, ":/")
-		root, file := mount, "memory.max"
+		root, file, kernelFile := mount, "memory.max", statFile
 		switch {
 		case !ok:
 			continue
 		case slices.Contains(strings.Split(controllers, ","), "memory"):
-			root, file = mount+"/memory", "memory.limit_in_bytes"
+			root, file, kernelFile = mount+"/memory", "memory.limit_in_bytes", "memory.kmem.usage_in_bytes"
 		case controllers != "":
 			continue
 		}
 		for {
 			b, err := os.ReadFile(root + "/" + path + "/" + file)
 			if err == nil {
-				if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil {
-					least = min(least, n)
+				if n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64); err == nil && n < least {
+					least, kernel = n, root+"/"+path+"/"+kernelFile
 				}
 			}
 			if path == "" || strings.Contains(path, "..") {
@@ -94,7 +146,7 @@ func groupLimit(mount, own string) uint64 {
 			path = path[:max(i, 0)]
 		}
 	}
-	return least
+	return least, kernel
 }
 
 // Names of the monitors that Defaults has.
@@ -111,14 +163,15 @@ const (
 	acceptFrom             = 0.95       // of memory: connections wait to be accepted
 	delayFrom, delayTo     = 0.5, 1.0   // of maxLoopDelay: requests are refused
 	maxLoopDelay           = 4 * time.Second
+	refresh                = 250 * time.Millisecond // as Envoy's; peers on the same host fill 50 MiB in it
 	leastIdle, leastStream = 10 * time.Second, 30 * time.Second
 )
 
 // Defaults are the settings where nobody has said any, for a process that may have so much
-// memory; 0: nobody knows, and memory has no part in it.
-func Defaults(limit uint64) resource.Overload {
+// memory, see MemoryLimit; 0: nobody knows, and memory has no part in it.
+func Defaults(limit uint64, kernel string) resource.Overload {
 	o := resource.Overload{
-		Refresh:  time.Second,
+		Refresh:  refresh,
 		Monitors: []resource.OverloadMonitor{{Name: LoopDelayMonitor, Kind: resource.MonitorLoopDelay, Max: uint64(maxLoopDelay)}},
 	}
 	refuse := resource.OverloadAction{
@@ -131,7 +184,7 @@ func Defaults(limit uint64) resource.Overload {
 	memory := func(k resource.OverloadActionKind, from, to float64) resource.OverloadAction {
 		return resource.OverloadAction{Kind: k, Triggers: []resource.OverloadTrigger{{Monitor: MemoryMonitor, From: from, To: to}}}
 	}
-	o.Monitors = append(o.Monitors, resource.OverloadMonitor{Name: MemoryMonitor, Kind: resource.MonitorMemory, Max: limit})
+	o.Monitors = append(o.Monitors, resource.OverloadMonitor{Name: MemoryMonitor, Kind: resource.MonitorMemory, Max: limit, File: kernel})
 	refuse.Triggers = append(refuse.Triggers, resource.OverloadTrigger{Monitor: MemoryMonitor, From: refuseFrom, To: refuseTo})
 	reduce := memory(resource.ActionReduceTimeouts, reduceFrom, reduceTo)
 	reduce.ConnectionIdle = resource.ScaledTimeout{On: true, Min: leastIdle}

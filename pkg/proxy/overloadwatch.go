@@ -56,8 +56,12 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	changed := p.overload.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) {
 		switch o.Kind {
 		case resource.MonitorMemory:
-			n, err := overload.Memory()
-			return float64(n), err
+			n, err := overload.Memory(o.Max)
+			if err != nil {
+				return 0, err
+			}
+			beside, err := overload.Kernel(o.File)
+			return float64(n + beside), err
 		case resource.MonitorConnections:
 			return float64(p.connections.Load()), nil
 		case resource.MonitorLoopDelay:

@@ -20,6 +20,8 @@ type StaticOptions struct {
 	// Manager is further lines for the connection manager, each indented by ten
 	// spaces.
 	Manager string
+	// Cluster is further lines for the cluster, each indented by four spaces.
+	Cluster string
 	// Files is the limit on open files, soft and hard; 0 leaves the test's own.
 	Files int
 	Flags []string
@@ -139,10 +141,10 @@ static_resources:
   - name: app
     type: STATIC
     connect_timeout: 1s
-    load_assignment:
+%s    load_assignment:
       cluster_name: app
       endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), o.Manager, socketAddress(t, o.Upstream))
+`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), o.Manager, o.Cluster, socketAddress(t, o.Upstream))
 }
 
 func socketAddress(t testing.TB, address string) string {
