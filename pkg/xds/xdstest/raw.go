@@ -95,6 +95,16 @@ func (r *Raw) Set(typeURL, version string, list ...Named) {
 	r.change = make(chan struct{})
 }
 
+// Add sends more of a type with delta, in a message of its own, and takes nothing away. What
+// was set or added before must have been sent: Wait for its version.
+func (r *Raw) Add(typeURL, version string, list ...Named) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sets[typeURL] = &set{version: version, list: list}
+	close(r.change)
+	r.change = make(chan struct{})
+}
+
 // Streams is how many streams have been opened so far.
 func (r *Raw) Streams() int {
 	r.mu.Lock()
