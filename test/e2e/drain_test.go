@@ -191,6 +191,9 @@ func whileTold(began time.Time, exchange func() error) (lasted time.Duration, en
 	return 0, nil
 }
 
+// errTold is the end of a WebSocket by a Close frame.
+var errTold = errors.New("told to go")
+
 // TestADrainEndsEveryProtocolInOrder ends a sidecar in the middle of requests, streams and
 // tunnels of all protocols at once. No request fails: who is told to go goes. Streams and
 // tunnels go on until the drain is nearly over.
@@ -279,7 +282,16 @@ func TestADrainEndsEveryProtocolInOrder(t *testing.T) {
 		_, err := io.ReadFull(tcp, b[:])
 		return err
 	}
-	viaWS := func() error { return ws.Echo(mesh.TextFrame, []byte("hi")) }
+	viaWS := func() error {
+		if err := ws.Send(mesh.TextFrame, []byte("hi")); err != nil {
+			return err
+		}
+		opcode, payload, err := ws.Receive()
+		if err == nil && opcode == mesh.CloseFrame {
+			return fmt.Errorf("%w: closed with %x", errTold, payload)
+		}
+		return err
+	}
 	if err := errors.Join(viaTCP(), viaWS()); err != nil {
 		t.Fatal(err)
 	}
@@ -347,10 +359,11 @@ func TestADrainEndsEveryProtocolInOrder(t *testing.T) {
 			t.Errorf("%s: cut after %v of a drain of %v: %v", name, lasted[i], limit, last[i])
 		}
 	}
-	for i, name := range []string{"TCP", "WebSocket"} {
-		if !errors.Is(last[i], io.EOF) && !errors.Is(last[i], syscall.EPIPE) {
-			t.Errorf("%s: ended with %v, want its end", name, last[i])
-		}
+	if !errors.Is(last[0], io.EOF) && !errors.Is(last[0], syscall.EPIPE) {
+		t.Errorf("TCP: ended with %v, want its end", last[0])
+	}
+	if !errors.Is(last[1], errTold) {
+		t.Errorf("WebSocket: ended with %v, want a Close frame", last[1])
 	}
 	if code := status.Code(last[2]); code != codes.Unavailable {
 		t.Errorf("gRPC: ended with %v", last[2])
