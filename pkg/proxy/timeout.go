@@ -52,6 +52,15 @@ func (x *exchange) perTryIdle() time.Duration {
 	return x.route.action.retry.PerTryIdleTimeout
 }
 
+// endTry goes on behind an attempt whose time is over. The timer has fired for it, and
+// looks at what else is due in a moment: the next attempt may be later than that.
+func (x *exchange) endTry(now int64) {
+	x.w.contain(x)
+	if !x.ended && x.manager != nil {
+		x.ensure(now)
+	}
+}
+
 // OnTimer implements reactor.TimerTarget.
 func (x *exchange) OnTimer(*reactor.Timer) {
 	if x.manager == nil {
@@ -96,13 +105,13 @@ func (x *exchange) OnTimer(*reactor.Timer) {
 		return
 	}
 	if due, ok := x.perTryDue(); ok && pending(due) && x.perTryTimeout() {
-		x.w.contain(x)
+		x.endTry(now)
 		return
 	}
 	if a, d := x.main, x.perTryIdle(); d > 0 && a.sentAt != 0 && !a.gotHead && pending(max(x.lastActivity, a.sentAt)+int64(d)) {
 		x.on.stats.rqPerTryTimeout++
 		a.failed = &failurePerTryIdle
-		x.w.contain(x)
+		x.endTry(now)
 		return
 	}
 	if p := m.AccessLogInterval; p > 0 && pending(max(x.logged, x.began)+int64(p)) {
