@@ -25,7 +25,8 @@ type http2Up struct {
 
 	timer    reactor.Timer // connect timeout, then idle time and age
 	due      int64
-	idleAt   int64
+	idleAt   int64 // since when no stream is open
+	used     bool  // a stream was opened since
 	openedAt int64
 	requests uint32
 
@@ -169,7 +170,10 @@ func (u *http2Up) rest() {
 		return
 	}
 	if u.unused() {
-		u.idleAt = u.pool.on.w.loop.Now()
+		if u.used { // else it is an answer to our PING, say
+			u.used = false
+			u.idleAt = u.pool.on.w.loop.Now()
+		}
 		u.arm()
 	}
 	u.pool.serveShared(u)

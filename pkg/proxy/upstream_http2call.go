@@ -44,6 +44,7 @@ func (u *http2Up) bindShared(a *attempt) {
 	*c = http2Call{u: u, a: a}
 	u.bound = append(u.bound, c)
 	u.requests++
+	u.used = true
 	a.up = c
 }
 
