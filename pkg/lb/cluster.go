@@ -57,6 +57,14 @@ func (c *Cluster) Update(cfg *resource.Cluster, a *resource.Assignment) {
 	}
 }
 
+// Retire flags all hosts Gone, as their cluster has been removed. Whoever still has the
+// view may pick of it.
+func (c *Cluster) Retire() {
+	if v := c.view.Load(); v != nil {
+		retire(v.hosts, nil)
+	}
+}
+
 // Watch makes every Update call f at its end; nil ends that. f must not update the
 // cluster.
 func (c *Cluster) Watch(f func()) {

@@ -57,6 +57,11 @@ func (w *worker) newAttempt(x *exchange, on *clusterOn, l *breaker.Limits) *atte
 // admit asks breaker and limits, and makes the next main attempt.
 func (x *exchange) admit() filter.Verdict {
 	x.chooseMember()
+	if x.on.lost { // since the last attempt
+		if on := x.w.clusterOn(x.on.c); on != nil { // and it has come back
+			x.on = on
+		}
+	}
 	on := x.on
 	spec := on.spec
 	now := x.w.loop.Now()

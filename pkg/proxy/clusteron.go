@@ -20,6 +20,7 @@ type clusterOn struct {
 	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
 	seen   seenHosts
 	counts breaker.Counts
+	lost   bool // the worker has forgotten it
 	dirty  bool // something was counted since the last flush
 	heeds  bool // Retry-After of endpoints matters
 	// modified by an update that may have outdated connections, which are being looked for.
@@ -198,6 +199,7 @@ func (on *clusterOn) pool(h *lb.Host, x *exchange) *hostPool {
 	if p == nil {
 		p = &hostPool{on: on, host: h, http2: i == 1}
 		on.pools[i][h] = p
+		on.w.keepCluster(on)
 	}
 	return p
 }

@@ -235,15 +235,15 @@ func (p *Proxy) closeListener(l *listener) {
 	})
 }
 
-// afterWorkers runs f on a goroutine of its own once every worker has run what
-// was posted to it before.
+// afterWorkers runs f on a goroutine of its own (Options.Go) once every worker has
+// run what was posted to it before.
 func (p *Proxy) afterWorkers(f func()) {
 	var left atomic.Int32
 	left.Store(int32(len(p.workers)))
 	for _, w := range p.workers {
 		w.loop.PostOffLoop(func() {
 			if left.Add(-1) == 0 {
-				go f()
+				p.options.Go(f)
 			}
 		})
 	}

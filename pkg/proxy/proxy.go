@@ -6,11 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,10 +44,11 @@ type Options struct {
 	Service       string // of this node, for spans and x-envoy-downstream-service-cluster
 	Node          string
 	Log           *slog.Logger
-	// NewLoop and Binder replace the kernel in simulations, and a Seed other than 0
-	// makes what is drawn at random repeatable.
+	// NewLoop and Binder replace the kernel in simulations, Go the goroutines that
+	// finish an Apply, and a Seed other than 0 makes what is drawn at random repeatable.
 	NewLoop func(reactor.Config) (*reactor.Loop, error)
 	Binder  reactor.Binder
+	Go      func(f func())
 	Seed    uint64
 	// EjectionLog gets a line of JSON for each ejection; nil: none.
 	EjectionLog func(line []byte)
@@ -142,6 +146,9 @@ func New(o Options) (*Proxy, error) {
 	}
 	if o.NewLoop == nil {
 		o.NewLoop = reactor.NewLoop
+	}
+	if o.Go == nil {
+		o.Go = func(f func()) { go f() }
 	}
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
@@ -266,8 +273,8 @@ func (p *Proxy) removeStale() {
 // applyClusters returns the clusters that have changed, and those of them whose
 // connections may be outdated.
 func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluster) {
-	for name, res := range s.Clusters {
-		c := p.slot(name)
+	for _, name := range slices.Sorted(maps.Keys(s.Clusters)) { // a simulation repeats the order
+		c, res := p.slot(name), s.Clusters[name]
 		a := s.Assignments[name]
 		if a == nil {
 			a = res.Static
@@ -284,7 +291,7 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
 			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
 		}
-		spec := newSpec(prev, p.byRuntime(res), a, p.ejections, rand.Uint64())
+		spec := newSpec(prev, p.byRuntime(res), a, p.ejections, p.options.Seed^hashOf(name))
 		spec.given = res
 		if spec.circuit != nil && (prev == nil || prev.circuit != spec.circuit) {
 			spec.circuit.Tell(func(e breaker.CircuitEvent) { p.tellCircuit(c, &e) })
@@ -301,6 +308,13 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 	return changed, outdated
 }
 
+// hashOf tells names apart where random numbers are drawn.
+func hashOf(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, name) // it never fails
+	return h.Sum64()
+}
+
 func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
 	for name, c := range p.slots {
 		if _, stays := s.Clusters[name]; stays {
@@ -308,6 +322,7 @@ func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
 		}
 		if s := c.spec.Load(); s != nil {
 			c.spec.Store(nil)
+			s.lb.Retire() // if the cluster comes back, it has other hosts
 			if s.health != nil {
 				s.health.Close()
 			}

@@ -41,6 +41,7 @@ func newSimOf(t testing.TB, o Options, seed uint64, link sim.Link, edit func(*re
 	t.Helper()
 	r := &simRig{t: t, world: sim.New(seed, link)}
 	o.Workers, o.NewLoop, o.Binder, o.Seed = 1, r.world.NewLoop, r.world, seed+1
+	o.Go = func(f func()) { r.world.At(0, f) }
 	p, err := New(o)
 	if err != nil {
 		t.Fatal(err)

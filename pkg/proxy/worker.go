@@ -159,6 +159,16 @@ func (w *worker) dropLater(a *attempt) { w.doomed = append(w.doomed, a) }
 func (w *worker) lostCluster(on *clusterOn) {
 	if on.c.spec.Load() == nil && on.empty() && on.stats.rqActive == 0 && w.clusters[on.c] == on {
 		delete(w.clusters, on.c)
+		on.lost = true
+	}
+}
+
+// keepCluster remembers a cluster again that was forgotten while an exchange waited for
+// its next attempt, which has found a use for it.
+func (w *worker) keepCluster(on *clusterOn) {
+	if on.lost && w.clusters[on.c] == nil {
+		w.clusters[on.c] = on
+		on.lost = false
 	}
 }
 
