@@ -169,22 +169,31 @@ func (e *endpoint) roomAgain() {
 }
 
 func (e *endpoint) readInto(b []byte) (int, syscall.Errno) {
+	from, errno := e.take(len(b))
+	return copy(b, from), errno
+}
+
+// take reads at most n bytes where they are; nothing arrives over them later.
+func (e *endpoint) take(n int) ([]byte, syscall.Errno) {
 	if len(e.inbox) > 0 {
-		n := copy(b, e.inbox)
-		e.inbox = e.inbox[n:]
+		n = min(n, len(e.inbox))
+		b := e.inbox[:n:n]
+		if e.inbox = e.inbox[n:]; len(e.inbox) == 0 {
+			e.inbox = nil
+		}
 		e.world.note('r', e.fd, n)
 		if e.far != nil && e.far.full {
 			e.send((*endpoint).roomAgain)
 		}
-		return n, 0
+		return b, 0
 	}
 	switch {
 	case e.failed != 0:
-		return 0, e.failed
+		return nil, e.failed
 	case e.finArrived:
-		return 0, 0
+		return nil, 0
 	}
-	return 0, syscall.EAGAIN
+	return nil, syscall.EAGAIN
 }
 
 // reset is the arrival of an RST; what came before it can still be read.

@@ -11,7 +11,8 @@ import (
 // Peer is a scripted end of a connection. What it is told to write waits as
 // long as the network has no room; what arrives is read at once, unless held.
 type Peer struct {
-	// OnData is called with what arrives; nil collects it in Received.
+	// OnData is called with what arrives, valid until it returns; nil collects it in
+	// Received.
 	OnData func(p *Peer, b []byte)
 	// OnEOF and OnError are called when the far end has half-closed, and when
 	// the connection has failed. Either may be nil.
@@ -117,9 +118,8 @@ func (p *Peer) pull() {
 	if p.rate > 0 {
 		size = p.rate
 	}
-	buf := make([]byte, size)
 	for !p.held && !p.end.closed && !p.EOF && p.Err == nil {
-		n, errno := p.end.readInto(buf)
+		b, errno := p.end.take(size)
 		switch {
 		case errno == syscall.EAGAIN:
 			return
@@ -128,15 +128,15 @@ func (p *Peer) pull() {
 			if p.OnError != nil {
 				p.OnError(p, errno)
 			}
-		case n == 0:
+		case len(b) == 0:
 			p.EOF = true
 			if p.OnEOF != nil {
 				p.OnEOF(p)
 			}
 		case p.OnData != nil:
-			p.OnData(p, buf[:n])
+			p.OnData(p, b)
 		default:
-			p.Received = append(p.Received, buf[:n]...)
+			p.Received = append(p.Received, b...)
 		}
 		if p.rate > 0 && len(p.end.inbox) > 0 {
 			p.end.world.at(p.end.world.now+1+p.end.world.delay(), p.pump)
