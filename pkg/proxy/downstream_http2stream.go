@@ -3,8 +3,6 @@
 package proxy
 
 import (
-	"slices"
-
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
 )
@@ -103,6 +101,7 @@ func (s *http2Stream) full() bool { return s.blocked || s.c.conn.AboveWatermark(
 func (s *http2Stream) done(x *exchange) {
 	c := s.c
 	s.x = nil
+	c.unborn(s)
 	switch {
 	case !x.responseDone:
 		c.codec.Reset(s.id, http2.InternalError) // if it was not reset before
@@ -144,11 +143,7 @@ func (c *http2Conn) take(id uint32) *http2Stream {
 
 // release gives a stream back.
 func (c *http2Conn) release(s *http2Stream) {
-	if s.fresh {
-		if i := slices.Index(c.newborn[c.born:], s); i >= 0 {
-			c.newborn = slices.Delete(c.newborn, c.born+i, c.born+i+1)
-		}
-	}
+	c.unborn(s)
 	*s = http2Stream{}
 	c.w.freeHTTP2Stream(s)
 }

@@ -178,6 +178,12 @@ func (x *exchange) since() int64 { return x.w.loop.Now() - x.began }
 
 // start begins a request whose head was decoded.
 func (x *exchange) start() {
+	x.armFirst()
+	x.advance()
+}
+
+// armFirst sees to what is due before the request is routed.
+func (x *exchange) armFirst() {
 	if m := x.manager.res; m.RequestTimeout > 0 && !x.requestDone {
 		x.ensure(x.began + int64(m.RequestTimeout))
 	}
@@ -187,7 +193,6 @@ func (x *exchange) start() {
 	if p := x.manager.res.AccessLogInterval; p > 0 {
 		x.ensure(x.began + int64(p))
 	}
-	x.advance()
 }
 
 // advance walks the phases until one waits or replies. It is called by events,

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package proxy
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
+	"github.com/outrigger-mesh/outrigger/pkg/codec/http2"
+	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
+)
+
+// Requests of an HTTP/2 client that does not read what it has asked for wait for that
+// with their exchanges not begun. They end like others that do not move.
+func TestStreamsThatWaitForTheirClientToReadEndInTime(t *testing.T) {
+	const idle = 30 * time.Second
+	r := newSim(t, 1, sim.Link{Latency: time.Millisecond, Window: 4096}, func(s *resource.Snapshot) {
+		withCluster(s, "c", "10.0.0.9:80")
+		l := s.Listeners["l"]
+		l.BufferLimit = 8 << 10
+		l.FilterChains[0].HTTP.StreamIdleTimeout = idle
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 0
+	})
+	r.serve("10.0.0.9:80", func(p *sim.Peer, _ string) {
+		p.Write(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\ncontent-length: 50000\r\n\r\n%s", strings.Repeat("x", 50000)))
+	})
+	c := &wireEnd{peer: r.dial()}
+	c.attach(http2.Client, http2.Limits{})
+	ask := func() {
+		id, ok := c.codec.NewStream()
+		if !ok {
+			t.Fatal("no stream")
+		}
+		h := &codec.RequestHead{Method: codec.MethodGet, Protocol: codec.HTTP2}
+		h.SetMethod([]byte("GET"))
+		h.SetScheme([]byte("http"))
+		h.SetAuthority([]byte("h"))
+		h.SetPath([]byte("/"))
+		c.peer.Write(c.codec.AppendRequest(nil, id, h, true))
+	}
+	r.pass(time.Second)
+	c.peer.Hold()
+	ask()
+	m := r.p.managers["test"]
+	r.until("the first answer to fill the connection", time.Minute, func() bool {
+		return len(r.p.workers[0].http2s) > 0 && r.p.workers[0].http2s[0].conn.AboveWatermark()
+	})
+	for range 3 {
+		ask()
+	}
+	r.until("the requests", time.Second, func() bool { return m.on[0].rqActive == 4 })
+	r.until("the end of all", 2*idle, func() bool { return m.on[0].rqActive == 0 })
+	c.peer.Release()
+	r.pass(time.Minute)
+	r.settled()
+	if n := r.p.workers[0].stats.panics; n != 0 {
+		t.Errorf("%d panics", n)
+	}
+}
