@@ -58,6 +58,7 @@ var rows = []row{
 	{suites, "compose", "docker-compose.yml loaded by compose-go", "loads; every command line is understood", test(".", "./test/compose"), nil},
 
 	{data, "smuggling", "each class of HTTP/1 request smuggling", "400 and close, however the bytes are cut", test("Smuggl|Ambiguous|SameFraming|UnreadBytes|BackendSeesExactly|BrokenChunks", "./pkg/codec/http1 ./test/attack"), nil},
+	{data, "day", "24 virtual hours for each of four seeds: a proxy with settings that a seed draws, clients and instances that do everything wrong, updates meanwhile (`OUTRIGGER_SIM_HOURS`, `OUTRIGGER_SIM_SEEDS`)", "each request ends once and in time, counters balance after every few steps, no limit is exceeded after any, nothing is left", "OUTRIGGER_SIM_HOURS=24 OUTRIGGER_SIM_SEEDS=4 " + test("TestADayOf", "./pkg/proxy"), regexp.MustCompile(`(?m)day: (\d+ seeds, .*)$`)},
 	{data, "upstreams", "hostile upstreams: broken, early, endless, mixed up responses", "an error of the proxy's own; nothing reaches another client", test("Upstream|Response|EarlyAnswer|SeenInAnother", "./test/attack"), nil},
 	{data, "sessions", "encrypted session values: changed, made up, plain, expired, of other keys; roll-over by two keys, with processes", "no session, and none of them tells an address", test("EncryptedSession", "./pkg/filter/statefulsession ./test/e2e"), nil},
 	{data, "headers", "what a client may not say: internal headers, odd paths, log lines", "removed, refused or escaped", test("Headers|Connection|Redirect|Spelling|LogLine", "./test/attack"), nil},
