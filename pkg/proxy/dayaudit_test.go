@@ -226,6 +226,9 @@ func (d *day) nothingLeft() {
 			d.fail("cluster %s holds %+v%s", l.name, u, d.upstreams())
 		}
 	}
+	d.watch.limits = nil // those of clusters that have gone are not looked at again
+	clear(d.watch.known)
+	d.watch.clusters(d)
 	for name, c := range p.slots {
 		if s := c.spec.Load(); s != nil {
 			for _, h := range s.lb.View().Hosts() {
