@@ -49,7 +49,6 @@ var offLoop = map[string]string{
 	"pkg/breaker/eventlog.go":      "ejections are written and shown off the loops, with the wall clock",
 	"pkg/proxy/drain.go":           "the caller waits until the loops have drained",
 	"pkg/proxy/handover.go":        "the caller waits until the loops have given what idles",
-	"pkg/proxy/listener.go":        "sockets are closed once the last loop has answered",
 	"pkg/proxy/offloop.go":         "readers of the rings and the merge tick",
 	"pkg/proxy/proxy.go":           "Run starts the loops; Apply serialises its callers",
 	"pkg/proxy/status_gather.go":   "the admin side waits for copies that the loops make",

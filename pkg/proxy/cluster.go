@@ -3,6 +3,8 @@
 package proxy
 
 import (
+	"hash/fnv"
+	"io"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -135,4 +137,11 @@ func (s *clusterSpec) dialOptions() reactor.DialOptions {
 		o.Local = reactor.TCPAddr(netip.AddrPortFrom(s.bind, 0))
 	}
 	return o
+}
+
+// hashOf tells names apart where random numbers are drawn.
+func hashOf(name string) uint64 {
+	h := fnv.New64a()
+	_, _ = io.WriteString(h, name) // it never fails
+	return h.Sum64()
 }

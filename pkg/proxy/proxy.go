@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
-	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -306,13 +304,6 @@ func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluste
 		}
 	}
 	return changed, outdated
-}
-
-// hashOf tells names apart where random numbers are drawn.
-func hashOf(name string) uint64 {
-	h := fnv.New64a()
-	_, _ = io.WriteString(h, name) // it never fails
-	return h.Sum64()
 }
 
 func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
