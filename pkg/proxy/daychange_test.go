@@ -43,7 +43,7 @@ func (d *day) disturb() {
 		d.note("pressure %v", d.pressure)
 	case 10:
 		d.note("a step of the wall clock")
-		d.world.StepWall(time.Duration(rng.Int64N(int64(48*time.Hour))) - 24*time.Hour)
+		d.world.SetWall(time.Duration(rng.Int64N(int64(48*time.Hour))) - 24*time.Hour)
 	case 11:
 		l := d.link()
 		d.note("the network: %+v", l)

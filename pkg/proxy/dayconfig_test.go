@@ -131,7 +131,7 @@ func (d *day) drawCluster(name string, index int) {
 		}
 	}
 	if maybe(rng, 1, 5) {
-		c.Fallback = &resource.DirectResponse{Status: 200, Body: []byte("fallback")}
+		c.Fallback = &resource.Fallback{Static: &resource.DirectResponse{Status: 200, Body: []byte("fallback")}}
 	}
 	d.assign(name)
 }
