@@ -27,6 +27,7 @@ type watchedLimits struct {
 	l                                       *breaker.Limits
 	budget                                  bool // of retries
 	connections, pending, requests, retries uint32
+	left                                    uint32 // connections at the last look
 }
 
 // before and clusters are called around an Apply.
@@ -87,28 +88,38 @@ func (l *watchedLimits) look(d *day) {
 	}
 	check("requests", &l.requests, u.Requests, 0)
 	check("pending", &l.pending, u.Pending, 0)
-	if u.Connections.Active > l.connections {
-		check("connections", &l.connections, u.Connections, d.poolsOf(l.l)) // each pool may have one
-	} else {
+	switch pools, current := d.poolsOf(l.l); {
+	case !current && u.Connections.Active <= l.left: // of a cluster that has gone; they may only become fewer
+		l.left = u.Connections.Active
+	case u.Connections.Active > l.connections:
+		check("connections", &l.connections, u.Connections, pools) // each pool may have one
+		l.left = u.Connections.Active
+	default:
 		check("connections", &l.connections, u.Connections, 0)
+		l.left = u.Connections.Active
 	}
 	if !l.budget { // a budget is of what was active when it was taken
 		check("retries", &l.retries, u.Retries, 0)
 	}
 }
 
-// poolsOf counts the pools with connections.
-func (d *day) poolsOf(l *breaker.Limits) (n uint32) {
+// poolsOf counts the pools with connections; not current: the cluster has gone, or has
+// others since.
+func (d *day) poolsOf(l *breaker.Limits) (n uint32, current bool) {
 	for _, w := range d.p.workers {
 		for _, on := range w.clusters {
+			if on.spec.limits[0] != l && on.spec.limits[1] != l {
+				continue
+			}
+			current = true
 			for p := range on.all {
-				if p.total > 0 && (on.spec.limits[0] == l || on.spec.limits[1] == l) {
+				if p.total > 0 {
 					n++
 				}
 			}
 		}
 	}
-	return n
+	return n, current
 }
 
 // dayBooks are numbers that must agree, as they are counted and as they are found.

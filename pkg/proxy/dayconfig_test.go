@@ -20,6 +20,8 @@ type dayPlan struct {
 	clusters    []string // those that routes name, without the mirrors'
 	filters     []filter.Spec
 	faultDelay  time.Duration // most that a filter waits
+	slow        bool          // responses may be, on purpose
+	turns       int           // clusters that a request may come to, by a fallback 2
 	idle        time.Duration // downstream
 	upstream    time.Duration // idle time of pooled connections, the longest
 	maxDuration time.Duration // of a stream; 0: any
@@ -54,7 +56,7 @@ const ms = time.Millisecond
 func (d *day) drawPlan(o *Options) {
 	rng, p := d.rng, &d.plan
 	s := baseSnapshot(dayAddr.String())
-	d.snap = s
+	d.snap, p.turns = s, 1
 	for i := range 1 + rng.IntN(3) {
 		name := "c" + strconv.Itoa(i)
 		p.clusters = append(p.clusters, name)
@@ -132,6 +134,9 @@ func (d *day) drawCluster(name string, index int) {
 	}
 	if maybe(rng, 1, 5) {
 		c.Fallback = &resource.Fallback{Static: &resource.DirectResponse{Status: 200, Body: []byte("fallback")}}
+		if maybe(rng, 1, 2) { // which may be itself, or one that is gone
+			c.Fallback.Cluster, d.plan.turns = one(rng, d.plan.clusters...), 2
+		}
 	}
 	d.assign(name)
 }
@@ -241,9 +246,10 @@ func (d *day) drawFilters(m *resource.HTTPManager) {
 		m.Filters = append(m.Filters, resource.HTTPFilter{Name: s.Name, TypeURL: s.TypeURL, Config: config})
 	}
 	if maybe(rng, 1, 3) {
-		p.faultDelay = one(rng, 5*ms, 200*ms)
+		p.faultDelay, p.slow = one(rng, 5*ms, 200*ms), true
 		add(fault.Spec(), &resource.Fault{
 			Delay: &resource.FaultDelay{Percent: partOf(20), Fixed: p.faultDelay}, Abort: &resource.FaultAbort{Percent: partOf(5), HTTP: 503}, MaxActive: int64(rng.IntN(5) - 1),
+			Slow: &resource.FaultRate{Percent: partOf(10), Fixed: one[uint64](rng, 1, 64)},
 		})
 	}
 	if maybe(rng, 1, 3) {

@@ -147,10 +147,10 @@ func (r *dayRequest) arrived(cluster string) {
 	}
 	r.arrivals++
 	d := r.c.d
-	if most := 1 + max(r.route.retries, 1); r.arrivals > most {
+	if most := d.plan.turns * (1 + max(r.route.retries, 1)); r.arrivals > most {
 		d.fail("%s: %d times upstream, want %d at most", r, r.arrivals, most)
 	}
-	if r.arrivals > 1 && r.route.retries == 0 && !r.method.Idempotent() {
+	if r.arrivals > d.plan.turns && r.route.retries == 0 && !r.method.Idempotent() {
 		d.fail("%s: sent again though it may have been processed", r)
 	}
 }
@@ -166,13 +166,13 @@ func (r *dayRequest) logged(x *record.Record) {
 	// Requests by HTTP/2 wait, not routed yet, for clients that do not read.
 	const late = int64(10 * ms)
 	p := &d.plan
-	if x.RequestEnd != record.Never && !r.c.rude && r.route.timeout > 0 && x.End-x.RequestEnd > int64(r.route.timeout+p.faultDelay)+late {
+	if most := time.Duration(p.turns)*r.route.timeout + p.faultDelay; x.RequestEnd != record.Never && !r.c.rude && !p.slow && r.route.timeout > 0 && x.End-x.RequestEnd > int64(most)+late {
 		d.fail("%s: took %v behind its end, its timeout is %v", r, time.Duration(x.End-x.RequestEnd), r.route.timeout)
 	}
 	if p.maxDuration > 0 && r.route.res != nil && r.route.res.Action.MaxDuration == 0 && x.End > int64(p.maxDuration)+late {
 		d.fail("%s: took %v, the most is %v", r, time.Duration(x.End), p.maxDuration)
 	}
-	if most := 1 + max(r.route.retries, 1); int(x.Attempts) > most {
+	if most := p.turns * (1 + max(r.route.retries, 1)); int(x.Attempts) > most {
 		d.fail("%s: %d attempts, want %d at most", r, x.Attempts, most)
 	}
 }
