@@ -122,7 +122,7 @@ func (p *leastRequest) nextByWeight(s *Set, number int) int {
 }
 
 func (p *leastRequest) turn(c *leastCursor, s *Set) int {
-	i := c.edf.top()
+	i := c.edf.pick()
 	c.edf.advance(p.step(s, i))
 	return i
 }

@@ -40,7 +40,7 @@ func (p *roundRobin) next(s *Set, number int, _ *Request, _ int) int {
 		}
 		return int(c.last)
 	}
-	i := c.edf.top()
+	i := c.edf.pick()
 	c.edf.advance(stepOf(s.weights[i]))
 	return i
 }

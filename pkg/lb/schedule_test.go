@@ -3,8 +3,11 @@
 package lb
 
 import (
+	"cmp"
 	"math"
+	"math/bits"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -72,12 +75,14 @@ func TestDeadlinesSurviveTheWrapOfTheirClock(t *testing.T) {
 	rng := uint64(1)
 	step := func(i int) uint64 { return []uint64{1 << 40, 1 << 39, 1 << 38}[i] }
 	e.reset(3, &rng, step)
-	for i := range e.heap { // the same distance from each other, just before the wrap
-		e.heap[i].deadline += math.MaxUint64 - 1<<41
+	e.now += math.MaxUint64 - 1<<41
+	for i := range e.turns { // the same distance from each other, just before the wrap
+		e.turns[i].deadline += math.MaxUint64 - 1<<41
 	}
+	e.queues[0].deadline += math.MaxUint64 - 1<<41
 	count := [3]int{}
 	for range 7000 {
-		i := e.top()
+		i := e.pick()
 		count[i]++
 		e.advance(step(i))
 	}
@@ -85,6 +90,107 @@ func TestDeadlinesSurviveTheWrapOfTheirClock(t *testing.T) {
 		if count[i] < want-5 || count[i] > want+5 {
 			t.Errorf("host %d got %d turns, want %d", i, count[i], want)
 		}
+	}
+}
+
+// Whatever the steps are and however they change, the next turn is the earliest one,
+// no host waits longer than two steps, and what it waited is what its steps add up to.
+func TestTurnsComeByEarliestDeadline(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		n, magnitude, start := 1+rng.IntN(60), 1+rng.IntN(61), seed
+		step := func(int) uint64 { return 1 + rng.Uint64N(1<<rng.IntN(magnitude)) }
+		var e edf
+		for range 2 { // again on top of what was there
+			e.reset(n, &start, step)
+			due, most := make([]uint64, n), make([]uint64, n) // where steps add up to; how early at most
+			for k := range 3000 {
+				i := e.pick()
+				first, own, at := e.used&1 != 0, e.top == 0, e.turns[i].deadline
+				for j := range e.turns {
+					if ahead := int64(at - e.turns[j].deadline); ahead > 0 && !first {
+						t.Fatalf("seed %d, turn %d: host %d is %d after host %d", seed, k, i, ahead, j)
+					}
+				}
+				if k == 0 && first && at != slices.MinFunc(e.turns, func(x, y turn) int { return cmp.Compare(x.deadline, y.deadline) }).deadline {
+					t.Fatalf("seed %d: host %d is not the earliest", seed, i)
+				}
+				s := step(i)
+				e.advance(s)
+				if due[i] += s; own {
+					due[i] = e.now + s
+				}
+				most[i] = (s+most[i])/2 + 2 + due[i]>>31 // and what rounding loses
+				if early := due[i] - e.turns[i].deadline; early > most[i] {
+					t.Fatalf("seed %d, turn %d: with step %d host %d is early by %d", seed, k, s, i, early)
+				}
+			}
+		}
+	}
+}
+
+func TestFirstTurnsAreLateByAnEighthAtMost(t *testing.T) {
+	for seed := range uint64(300) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var e edf
+		start := seed
+		e.reset(1+rng.IntN(1000), &start, func(int) uint64 { return 1 << rng.IntN(62) })
+		latest, seen := uint64(0), 0
+		for i := e.queues[0].first; ; i = e.turns[i].next {
+			d := e.turns[i].deadline
+			latest = max(latest, d)
+			if latest-d > max(d/8, 8) {
+				t.Fatalf("seed %d: the turn of %d comes after that of %d", seed, d, latest)
+			}
+			if seen++; i == e.queues[0].last {
+				break
+			}
+		}
+		if seen != len(e.turns) {
+			t.Fatalf("seed %d: %d of %d hosts are queued", seed, seen, len(e.turns))
+		}
+	}
+}
+
+// The queues are what a pick looks at: as many as doublings lie between the shortest
+// and the longest wait, in any cluster.
+func TestAPickLooksAtNoMoreQueuesThanWeightsHaveMagnitudes(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		weight func(i int) float64
+		most   int
+	}{
+		{"up to seven", func(i int) float64 { return float64(1 + i%7) }, 5},
+		{"one heavy", func(i int) float64 { return []float64{1e6, 1}[min(i, 1)] }, 4},
+		{"like Zipf", func(i int) float64 { return 1e6 / float64(i+1) }, 16},
+		{"all there are", func(i int) float64 { return float64(uint32(1) << (i % 32)) }, 33},
+	} {
+		for _, n := range []int{10, 1000, 10000} {
+			var e edf
+			rng := uint64(1)
+			step := func(i int) uint64 { return stepOf(tt.weight(i)) }
+			e.reset(n, &rng, step)
+			for k := 0; k < 20*n || e.used&1 != 0 && k < 1e6; k++ {
+				i := e.pick()
+				if used := bits.OnesCount64(e.used &^ 1); used > tt.most {
+					t.Fatalf("%s, %d hosts: %d queues are in use, want at most %d", tt.name, n, used, tt.most)
+				}
+				e.advance(step(i))
+			}
+		}
+	}
+}
+
+func TestTheScheduleAllocatesOnlyWhenItIsMade(t *testing.T) {
+	var e edf
+	rng := uint64(1)
+	e.reset(1000, &rng, func(i int) uint64 { return stepOf(float64(1 + i%7)) })
+	active := uint64(0)
+	if n := testing.AllocsPerRun(20000, func() {
+		active++
+		e.advance(stepOf(float64(1+e.pick()%7)) * (1 + active%10))
+	}); n != 0 {
+		t.Errorf("%v allocations per pick", n)
 	}
 }
 
