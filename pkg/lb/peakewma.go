@@ -43,23 +43,37 @@ func (p *peakEWMA) next(s *Set, _ int, r *Request, attempt int) int {
 			j++ // two different ones
 		}
 	}
-	if i != j && p.cost(s.Hosts[j], r.Now) < p.cost(s.Hosts[i], r.Now) {
+	if i != j && p.cheaper(s.Hosts[j], s.Hosts[i], r.Now) {
 		return j
 	}
 	return i
 }
 
-func (p *peakEWMA) cost(h *Host, now int64) float64 {
+// cheaper reports whether h costs less than other. What estimates decay by is
+// compared as exponents: an exponential function is the dearest part of a pick.
+func (p *peakEWMA) cheaper(h, other *Host, now int64) bool {
+	x, xAge := p.cost(h, now)
+	y, yAge := p.cost(other, now)
+	if xAge != yAge {
+		y *= math.Exp((xAge - yAge) / p.decay)
+	}
+	return x < y
+}
+
+// cost is a host's of a time before now, by its age in nanoseconds. Since then it
+// has decayed: without answers it falls to nothing, so that a slow host gets another
+// chance.
+func (p *peakEWMA) cost(h *Host, now int64) (cost, age float64) {
 	active := float64(max(h.Active.Load(), 0))
 	if l := h.learned.Load(); l != nil {
 		if w := l.rtt.Load(); w != 0 {
-			return w.decayed(now, p.decay) * (active + 1)
+			return w.estimate() * (active + 1), w.age(now)
 		}
 	}
 	if active > 0 && p.penalty > 0 {
-		return p.penalty + active
+		return p.penalty + active, 0
 	}
-	return p.defaultRTT * (active + 1)
+	return p.defaultRTT * (active + 1), 0
 }
 
 // learned is what a host's answers have told.
@@ -110,17 +124,12 @@ func newRTT(estimate float64, now int64) rtt {
 func (r rtt) estimate() float64 { return float64(math.Float32frombits(uint32(r >> 32))) }
 
 // keeps is how much of the estimate is left after the time since it was made.
-func (r rtt) keeps(now int64, decay float64) float64 {
-	steps := int32(uint32(now>>rttStep) - uint32(r))
-	if steps <= 0 {
-		return 1
-	}
-	return math.Exp(-float64(steps) * (1 << rttStep) / decay)
-}
+func (r rtt) keeps(now int64, decay float64) float64 { return math.Exp(-r.age(now) / decay) }
 
-// decayed is the estimate as of now: without answers it falls to nothing, so that a
-// slow host gets another chance.
-func (r rtt) decayed(now int64, decay float64) float64 { return r.estimate() * r.keeps(now, decay) }
+// age is the nanoseconds since the estimate was made, at least 0.
+func (r rtt) age(now int64) float64 {
+	return float64(max(int32(uint32(now>>rttStep)-uint32(r)), 0)) * (1 << rttStep)
+}
 
 func (r rtt) observe(took float64, now int64, decay float64) rtt {
 	if old := r.estimate(); r != 0 && took < old {

@@ -143,3 +143,41 @@ func TestWorkersShareOneEstimate(t *testing.T) {
 		t.Errorf("the estimate is %.0f, want the peak of all, 3999000", got)
 	}
 }
+
+// decayed is the estimate as of now.
+func (r rtt) decayed(now int64, decay float64) float64 { return r.estimate() * r.keeps(now, decay) }
+
+func TestTheCheaperHostIsThatOfLessDecayedCost(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	const now = int64(time.Hour)
+	for _, penalty := range []float64{0, 1e6} {
+		cfg := resource.LoadBalancing{PeakEWMA: resource.LatencyEstimate{
+			Decay: time.Second, DefaultRTT: 10 * time.Millisecond, Penalty: penalty,
+		}}
+		p := newPeakEWMA(&cfg, 0).(*peakEWMA)
+		hosts := make([]*Host, 50)
+		costs := make([]float64, len(hosts))
+		for i := range hosts {
+			h := new(Host)
+			hosts[i] = h
+			active := float64(rng.IntN(3))
+			h.Active.Store(int32(active))
+			h.learned.Store(new(learned))
+			costs[i] = p.defaultRTT * (active + 1)
+			if penalty > 0 && active > 0 {
+				costs[i] = p.penalty + active
+			}
+			if i%3 > 0 {
+				h.ObserveRTT(&cfg.PeakEWMA, rng.Int64N(1e9), now-rng.Int64N(20e9))
+				costs[i] = h.learned.Load().rtt.Load().decayed(now, p.decay) * (active + 1)
+			}
+		}
+		for i := range hosts {
+			for j := range hosts {
+				if math.Abs(costs[i]-costs[j]) > 1e-9*costs[i] && p.cheaper(hosts[i], hosts[j], now) != (costs[i] < costs[j]) {
+					t.Errorf("penalty %v: hosts of costs %v and %v are compared wrongly", penalty, costs[i], costs[j])
+				}
+			}
+		}
+	}
+}
