@@ -22,6 +22,17 @@ const (
 type subsetPicker struct {
 	inner   Picker
 	scratch []byte
+	last    *subsets
+	found   [4]foundSubset // in last, of the last criteria that had to be searched for
+	oldest  uint8          // of them
+}
+
+// foundSubset is what a search among subsets has come to.
+type foundSubset struct {
+	c *Criteria
+	subset
+	outcome SubsetOutcome
+	final   bool
 }
 
 // Pick implements Picker.
@@ -73,43 +84,82 @@ func (p *subsetPicker) once(v *View, c *Criteria, r *Request) *Host {
 	return nil
 }
 
-// byCriteria looks for the subset of the criteria, and with fewer of them as far
-// as selectors say so. It is not final where the cluster's fallback is to decide.
+// byCriteria picks from the subset of the criteria. It is not final where the
+// cluster's fallback is to decide.
 func (p *subsetPicker) byCriteria(v *View, c *Criteria, r *Request) (h *Host, final bool) {
+	f := p.lookUp(v, c)
+	if !f.final {
+		return nil, false
+	}
+	r.Subset = f.outcome
+	if f.single != nil {
+		return f.single, true
+	}
+	// Envoy counts only the cluster's fallback; its documentation makes no difference.
+	if f.view != nil {
+		h = p.inner.Pick(f.view, r)
+	}
+	if h == nil && f.outcome == SubsetFellBack {
+		r.Subset = SubsetMissing
+	}
+	return h, true
+}
+
+// lookUp remembers the last searches: a route's criteria are the same for all its
+// requests. What has a key made in advance needs none.
+func (p *subsetPicker) lookUp(v *View, c *Criteria) foundSubset {
+	s := v.subsets
+	if p.last != s {
+		p.last, p.found = s, [len(p.found)]foundSubset{}
+	}
+	for i := range p.found {
+		if f := &p.found[i]; f.c == c {
+			return *f
+		}
+	}
+	if !s.cfg.RedundantKeys {
+		if sub, ok := s.byKey[c.key]; ok {
+			return foundSubset{subset: sub, outcome: SubsetSelected, final: true}
+		}
+	}
+	f := p.search(v, c)
+	p.found[p.oldest] = f
+	p.oldest = (p.oldest + 1) % uint8(len(p.found))
+	return f
+}
+
+// search looks for the subset of the criteria, and with fewer of them as far as
+// selectors say so.
+func (p *subsetPicker) search(v *View, c *Criteria) foundSubset {
 	s, m := v.subsets, c.all()
+	f := foundSubset{c: c}
 	if s.cfg.RedundantKeys {
 		m = c.sufficient(s.cfg.Selectors)
 	}
 	for m != 0 {
 		if sub, ok := p.find(s, c, m); ok {
-			r.Subset = SubsetSelected
-			if sub.single != nil {
-				return sub.single, true
-			}
-			return p.inner.Pick(sub.view, r), true
+			f.subset, f.outcome, f.final = sub, SubsetSelected, true
+			return f
 		}
 		sel := c.selector(s.cfg.Selectors, m)
 		if sel == nil {
-			return nil, false
+			return f
 		}
 		switch sel.Fallback {
 		case resource.SubsetKeys:
 			m, _ = c.only(m, sel.FallbackKeys)
 			continue
 		case resource.SubsetInherit:
-			return nil, false
+			return f
 		case resource.SubsetAny:
-			h = p.inner.Pick(v, r)
+			f.view = v
 		case resource.SubsetDefault:
-			h = p.inner.Pick(s.dflt, r)
+			f.view = s.dflt
 		}
-		// Envoy counts only the cluster's fallback; its documentation makes no difference.
-		if r.Subset = SubsetFellBack; h == nil {
-			r.Subset = SubsetMissing
-		}
-		return h, true
+		f.outcome, f.final = SubsetFellBack, true
+		return f
 	}
-	return nil, false
+	return f
 }
 
 func (p *subsetPicker) find(s *subsets, c *Criteria, m mask) (sub subset, ok bool) {

@@ -368,6 +368,39 @@ func TestPicksOfSubsetsAllocateNothing(t *testing.T) {
 	}
 }
 
+// A picker remembers searches; what it remembers must not outlive the view, nor be
+// taken for that of other criteria.
+func TestSearchesAmongSubsetsAreRememberedForOneView(t *testing.T) {
+	s := keys("v", "stage v")
+	s[1].Fallback, s[1].FallbackKeys = resource.SubsetKeys, []string{"v"}
+	cfg := resource.LoadBalancing{Subsets: &resource.Subsets{Selectors: s}}
+	cluster := &resource.Cluster{LB: cfg}
+	c, p := NewCluster(cluster), NewPicker(&cfg, 1)
+	var list []*Criteria
+	for i := range 9 { // more than it remembers
+		list = append(list, asked(fmt.Sprintf("stage=prod v=%d", i)))
+	}
+	for round := range 4 {
+		labels := make([]string, len(list))
+		for i := range labels {
+			labels[i] = fmt.Sprintf("v=%d", (i+round)%(len(list)+1)) // one version has no endpoint
+		}
+		c.Update(cluster, labelled(labels...))
+		for _, step := range []int{-1, 1} { // begins with what the view before had last
+			for k := range list {
+				i := (k*step + len(list)) % len(list)
+				for range 2 {
+					h := p.Pick(c.View(), &Request{Criteria: list[i]})
+					at := slices.Index(labels, fmt.Sprintf("v=%d", i))
+					if at < 0 && h != nil || at >= 0 && (h == nil || h != c.View().hosts[at]) {
+						t.Fatalf("round %d, version %d: picked %v, want endpoint %d", round, i, h, at)
+					}
+				}
+			}
+		}
+	}
+}
+
 func BenchmarkPickOfSubset(b *testing.B) {
 	for _, n := range []int{10, 1000} {
 		var list []string
