@@ -50,6 +50,9 @@ type jumps struct {
 // next is the host for a key whose own host, at, may be overloaded: the first of
 // its jumps that is not, or the least overloaded of all.
 func (j *jumps) next(b *bounded, hosts []*Host, key uint64, at int, active int64) int {
+	if hosts[at].Active.Load() <= 1 { // which any host may have: the share need not be read
+		return at
+	}
 	least := b.overload(hosts[at], at, active)
 	if least <= 1 {
 		return at
