@@ -21,6 +21,7 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	if l.stopped {
 		return false
 	}
+	before := l.now
 	// Wait for events first: everything below works on what they bring.
 	l.ready, l.at = l.poll(wait), 0
 	// One clock read for all of them: it costs as much as parsing a small head.
@@ -46,7 +47,7 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	for l.runMailbox() {
 	}
 	// Timers after the events, so that an answer that came in time beats its timeout.
-	if at, ok := l.wheel.deadline(); ok && l.now-at > int64(standstill) {
+	if l.now-before > int64(standstill) {
 		l.catchUp()
 	}
 	for l.expire() {
@@ -71,6 +72,9 @@ const catchUpRounds = 1024
 // their time has passed. A wait that was interrupted has brought none at all, and any
 // other only as many as fit into one tick.
 func (l *Loop) catchUp() {
+	if at, ok := l.wheel.deadline(); !ok || l.now-at <= int64(standstill) {
+		return // it has waited for all that time
+	}
 	for range catchUpRounds {
 		n, errno := l.sys.Poll(l.events, 0)
 		if n == 0 || errno != 0 {
