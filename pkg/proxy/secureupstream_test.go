@@ -171,11 +171,11 @@ func TestAThousandSecuredClustersShareTheCertificate(t *testing.T) {
 			resource.IdentitySecret: {Name: resource.IdentitySecret, Certificate: own}, resource.RootsSecret: {Name: resource.RootsSecret, Validation: roots},
 		}
 	})
-	heap := func() uint64 {
+	heap := func() int64 {
 		runtime.GC()
 		var s runtime.MemStats
 		runtime.ReadMemStats(&s)
-		return s.HeapAlloc
+		return int64(s.HeapAlloc)
 	}
 	before := heap()
 	add := func(secure bool) {

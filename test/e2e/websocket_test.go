@@ -154,6 +154,9 @@ func TestADrainEndsWebSocketsBeforeTheProcess(t *testing.T) {
 	if err := ws.Echo(mesh.TextFrame, []byte("while it drains")); err != nil {
 		t.Errorf("while the sidecar drained: %v", err)
 	}
+	if op, payload, err := ws.Receive(); err != nil || op != mesh.CloseFrame || string(payload) != mesh.GoingAway {
+		t.Errorf("opcode %d with %q, %v; want a Close frame that says going away", op, payload, err)
+	}
 	if _, _, err := ws.Receive(); err == nil || errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("the end was %v, want an orderly one", err)
 	}

@@ -39,7 +39,10 @@ func TestADrainEndsWebSocketsOfHTTP2BeforeTheProcess(t *testing.T) {
 	if err := ws.Echo(mesh.TextFrame, []byte("while it drains")); err != nil {
 		t.Errorf("while the sidecar drained: %v", err)
 	}
-	if _, _, err := ws.Receive(); !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "NO_ERROR") {
+	if op, payload, err := ws.Receive(); err != nil || op != mesh.CloseFrame || string(payload) != mesh.GoingAway {
+		t.Errorf("opcode %d with %q, %v; want a Close frame that says going away", op, payload, err)
+	}
+	if _, _, err := ws.Receive(); err == nil || !errors.Is(err, io.EOF) && !strings.Contains(err.Error(), "NO_ERROR") {
 		t.Errorf("the end was %v, want an orderly one", err)
 	}
 	_ = ws.Close()

@@ -25,6 +25,10 @@ const (
 	PongFrame   = 10
 )
 
+// GoingAway is the payload of a Close frame with that status code, 1001, and no reason
+// (RFC 6455 §7.4.1).
+const GoingAway = "\x03\xe9"
+
 // accept is what a server makes of a key (RFC 6455 §4.2.2).
 func accept(key string) string {
 	sum := sha1.Sum([]byte(key + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // see above
