@@ -27,15 +27,23 @@ type aggregateOn struct {
 
 // applyAggregates says of each aggregate cluster who its members are. Members of
 // members take their places. One that is a member of itself, or too much nested, gets
-// none, and no request. Off the loops, under mu.
-func (p *Proxy) applyAggregates(s *resource.Snapshot) error {
-	var errs []error
-	for name, res := range s.Clusters {
-		c := p.slot(name)
-		if res.Type != resource.Aggregate {
-			c.members.Store(nil)
-			continue
+// none, and no request. names are the clusters that may have changed; as for aggregates,
+// any of them changes with its members. Off the loops, under mu.
+func (p *Proxy) applyAggregates(s *resource.Snapshot, names []string) error {
+	for _, name := range names {
+		switch res := s.Clusters[name]; {
+		case res == nil:
+			delete(p.aggregates, name)
+		case res.Type == resource.Aggregate:
+			p.aggregates[name] = struct{}{}
+		default:
+			delete(p.aggregates, name)
+			p.slot(name).members.Store(nil)
 		}
+	}
+	var errs []error
+	for name := range p.aggregates {
+		c, res := p.slot(name), s.Clusters[name]
 		var list []*cluster
 		if err := p.flatten(s, res, nil, make(map[string]bool), &list); err != nil {
 			errs = append(errs, fmt.Errorf("cluster %q: aggregate: %w", name, err))

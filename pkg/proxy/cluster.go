@@ -33,6 +33,8 @@ type cluster struct {
 	lastUse atomic.Int64
 	used    atomic.Bool  // it has had a connection
 	watch   clusterWatch // of the merge tick
+	awake   atomic.Bool  // in proxy.awake
+	below   *cluster     // in the stack there; of who made it awake, then of the tick
 }
 
 // clusterSpec is a cluster's settings with the state that must be exact over

@@ -186,6 +186,7 @@ func (on *clusterOn) flush(now int64) bool {
 		c.Flush(&on.counts)
 	}
 	on.c.lastUse.Store(now)
+	on.w.proxy.awake.wake(on.c)
 	return on.stats.rqActive > 0
 }
 

@@ -80,7 +80,7 @@ func (p *Proxy) maintain(stop <-chan struct{}) {
 		case <-t.C:
 		}
 		p.tick(base + int64(time.Since(start)))
-		p.refreshZones(false)
+		p.refreshZones(nil)
 		p.answers.ExpireOffLoop(base + int64(time.Since(start)))
 		if ticks++; ticks%int(retryListeners/maintainEvery) == 0 {
 			p.retryFailed()
@@ -113,16 +113,16 @@ const quietAfter = int64(10 * time.Minute)
 
 func (p *Proxy) tick(now int64) {
 	p.tellPanics()
-	for _, c := range *p.clusters.Load() {
-		s := c.spec.Load()
-		if s == nil {
-			continue
-		}
+	busy := func(c *cluster) bool {
+		last := c.lastUse.Load()
+		return last != 0 && now-last <= quietAfter
+	}
+	p.awake.each(func(c *cluster, s *clusterSpec) bool {
 		s.lb.Tick(now)
 		s.tickHealth(now)
 		p.watchCluster(c, s)
-		if c.lastUse.Load() == 0 || now-c.lastUse.Load() > quietAfter {
-			continue
+		if !busy(c) {
+			return s.ticks()
 		}
 		if s.circuit != nil {
 			s.circuit.Tick(now)
@@ -130,5 +130,11 @@ func (p *Proxy) tick(now int64) {
 		if s.outlier != nil {
 			s.outlier.Tick(now)
 		}
-	}
+		return true
+	}, busy)
+}
+
+// ticks reports whether the cluster is to be looked at though nobody uses it.
+func (s *clusterSpec) ticks() bool {
+	return s.health != nil || s.res.LB.ClientWeights != nil || s.res.LB.SlowStart.Window > 0
 }

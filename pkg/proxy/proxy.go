@@ -11,7 +11,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -110,24 +109,29 @@ type Proxy struct {
 	wall atomic.Int64
 
 	zones zones
+	awake awake
 
-	mu        sync.Mutex // guards what follows; held by Apply and readers off the loops
-	snapshot  *resource.Snapshot
-	slots     map[string]*cluster
-	routes    map[string]*routeSlot
-	listeners map[string]*listener
-	managers  map[string]*managerStats
-	failed    map[string]error // listeners that could not be opened
-	moved     []*listener      // during Apply: they wait for addresses to be free
-	counts    configCounts
-	rates     connectionRates
-	told      map[string]string // what rotate has said last of whom
-	shared    mtls.Shared       // of the snapshot's secrets
-	holding   bool              // nobody accepts yet
-	adopted   int               // connections of a predecessor
-	recompile bool              // during Apply: what has not changed is compiled anew too
-	done      chan struct{}     // closed when Run has ended
-	alone     chan struct{}     // closed when the successor of a HandOver has gone
+	mu       sync.Mutex // guards what follows; held by Apply and readers off the loops
+	snapshot *resource.Snapshot
+	slots    map[string]*cluster
+	leaving  map[string]struct{} // names of clusters that removeStale is to look at
+	restless map[string]struct{} // names of clusters whose TLS can change between snapshots
+	// aggregates are the names of aggregate clusters.
+	aggregates map[string]struct{}
+	routes     map[string]*routeSlot
+	listeners  map[string]*listener
+	managers   map[string]*managerStats
+	failed     map[string]error // listeners that could not be opened
+	moved      []*listener      // during Apply: they wait for addresses to be free
+	counts     configCounts
+	rates      connectionRates
+	told       map[string]string // what rotate has said last of whom
+	shared     mtls.Shared       // of the snapshot's secrets
+	holding    bool              // nobody accepts yet
+	adopted    int               // connections of a predecessor
+	recompile  bool              // during Apply: what has not changed is compiled anew too
+	done       chan struct{}     // closed when Run has ended
+	alone      chan struct{}     // closed when the successor of a HandOver has gone
 }
 
 // New makes a proxy with its loops; Run starts them.
@@ -161,7 +165,7 @@ func New(o Options) (*Proxy, error) {
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
 		overload: overload.New(o.Overload), answers: newKeptAnswers(),
 		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
-		slots: map[string]*cluster{}, routes: map[string]*routeSlot{},
+		slots: map[string]*cluster{}, leaving: map[string]struct{}{}, restless: map[string]struct{}{}, aggregates: map[string]struct{}{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
 		failed: map[string]error{}, done: make(chan struct{}), alone: make(chan struct{}), ejections: breaker.NewEventLog(256, o.EjectionLog, nil),
 	}
@@ -231,20 +235,23 @@ func (p *Proxy) Apply(s *resource.Snapshot) error {
 	if s.Runtime != nil {
 		p.runtime.Store(s.Runtime)
 	}
-	if p.snapshot == nil || !maps.Equal(p.snapshot.Secrets, s.Secrets) {
+	renewed := p.snapshot == nil || !maps.Equal(p.snapshot.Secrets, s.Secrets)
+	if renewed {
 		p.shared = mtls.Shared{}
 	}
+	names := p.changedClusters(s)
 	p.snapshot = s
-	changed, outdated := p.applyClusters(s)
-	aggregates := p.applyAggregates(s)
-	p.publishClusters() // before routes that name clusters by header
-	p.refreshZones(true)
+	clusters := p.applyClusters(s, names)
+	aggregates := p.applyAggregates(s, names)
+	p.publishClusters(clusters.joined, nil) // before routes that name clusters by header
+	p.refreshZones(clusters.joined)
 	p.applyRoutes(s)
 	err := errors.Join(aggregates, p.applyListeners(s))
-	p.rotate(false)
+	p.rotateListeners(false)
+	p.rotateClusters(!renewed)
 	p.version.Store(s.Version)
 	for _, w := range p.workers {
-		w.loop.PostOffLoop(func() { w.adopt(s.Version, changed, outdated) })
+		w.loop.PostOffLoop(func() { w.adopt(s.Version, clusters.changed, clusters.outdated) })
 	}
 	p.afterWorkers(p.removeStale)
 	return err
@@ -262,66 +269,10 @@ func (p *Proxy) removeStale() {
 		return
 	}
 	p.forgetSlots()
-	p.publishClusters()
+	p.publishClusters(nil, gone)
 	for _, w := range p.workers {
 		w.loop.PostOffLoop(func() { w.refresh(gone) })
 	}
-}
-
-// applyClusters returns the clusters that have changed, and those of them whose
-// connections may be outdated.
-func (p *Proxy) applyClusters(s *resource.Snapshot) (changed, outdated []*cluster) {
-	for _, name := range slices.Sorted(maps.Keys(s.Clusters)) { // a simulation repeats the order
-		c, res := p.slot(name), s.Clusters[name]
-		a := s.Assignments[name]
-		if a == nil {
-			a = res.Static
-		}
-		if a == nil {
-			a = &resource.Assignment{Cluster: name}
-		}
-		prev := c.spec.Load()
-		keyed := res.LB.BiasKey != "" || res.LB.SlowStart.AggressionKey != ""
-		if prev != nil && prev.given == res && prev.assigned == a && !(keyed && p.recompile) {
-			continue
-		}
-		was := c.spokenTo()
-		if err := p.secureCluster(c, res); err != nil { // before there is a way to dial it
-			p.log.Warn("cluster cannot be secured yet: it is not connected to", "cluster", name, "error", err)
-		}
-		spec := newSpec(prev, p.byRuntime(res), a, p.ejections, p.options.Seed^hashOf(name))
-		spec.given = res
-		if spec.circuit != nil && (prev == nil || prev.circuit != spec.circuit) {
-			spec.circuit.Tell(func(e breaker.CircuitEvent) { p.tellCircuit(c, &e) })
-		}
-		p.prepareHealth(c, spec)
-		c.spec.Store(spec)
-		spec.checkHealth()
-		p.counts.cluster(prev, res)
-		changed = append(changed, c) // one that is new may have had connections before
-		if was.changed(c) {
-			outdated = append(outdated, c)
-		}
-	}
-	return changed, outdated
-}
-
-func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
-	for name, c := range p.slots {
-		if _, stays := s.Clusters[name]; stays {
-			continue
-		}
-		if s := c.spec.Load(); s != nil {
-			c.spec.Store(nil)
-			s.lb.Retire() // if the cluster comes back, it has other hosts
-			if s.health != nil {
-				s.health.Close()
-			}
-			p.counts.clusterRemoved++
-			gone = append(gone, c)
-		}
-	}
-	return gone
 }
 
 func (p *Proxy) applyRoutes(s *resource.Snapshot) {
@@ -397,24 +348,6 @@ func (p *Proxy) routeSlot(name string) *routeSlot {
 		p.routes[name] = r
 	}
 	return r
-}
-
-// publishClusters makes the list that maintenance and cluster headers look at.
-func (p *Proxy) publishClusters() {
-	list := make([]*cluster, 0, len(p.slots))
-	for _, c := range p.slots {
-		if c.spec.Load() != nil {
-			list = append(list, c)
-		}
-	}
-	p.clusters.Store(&list)
-	byName := make(map[string]*cluster, len(list))
-	for _, c := range list {
-		byName[c.name] = c
-	}
-	for _, w := range p.workers {
-		w.byName.Store(&byName)
-	}
 }
 
 // compileScopes builds the key table of scoped routes, of the inline ones and

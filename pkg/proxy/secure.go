@@ -133,32 +133,43 @@ func (p *Proxy) secureChain(ch *chain, r *resource.DownstreamTLS) error {
 	return nil
 }
 
-// rotate looks for secrets and files that have changed; files only: for nothing that
-// has none. It holds p.mu.
-func (p *Proxy) rotate(filesOnly bool) {
-	if p.snapshot == nil {
-		return
-	}
-	report := func(what, name string, err error) {
-		if err != nil && !errors.Is(err, mtls.ErrNoSecret) && p.untold(what+name, err) {
-			p.log.Error("TLS cannot use its certificates; what it had before serves", what, name, "error", err)
-		}
-	}
+// rotateListeners looks for secrets and files of listeners that have changed; files only:
+// for nothing that has none. It holds p.mu.
+func (p *Proxy) rotateListeners(filesOnly bool) {
 	for name, l := range p.listeners {
 		for _, ch := range l.config.Load().all() {
 			if ch.res != nil && ch.res.TLS != nil && !(filesOnly && ch.tls.Load().idle()) {
-				report("listener", name, p.secureChain(ch, ch.res.TLS))
+				p.tellInsecure("listener", name, p.secureChain(ch, ch.res.TLS))
 			}
 		}
 	}
+}
+
+// rotateClusters is rotateListeners for clusters.
+func (p *Proxy) rotateClusters(filesOnly bool) {
+	if p.snapshot == nil {
+		return
+	}
+	if filesOnly {
+		for name := range p.restless {
+			if res := p.snapshot.Clusters[name]; res != nil {
+				p.tellInsecure("cluster", name, p.secureCluster(p.slot(name), res))
+			} else {
+				delete(p.restless, name)
+			}
+		}
+		return
+	}
 	for name, res := range p.snapshot.Clusters {
-		if !securedCluster(res) {
-			continue
+		if securedCluster(res) {
+			p.tellInsecure("cluster", name, p.secureCluster(p.slot(name), res))
 		}
-		c := p.slot(name)
-		if !filesOnly || slices.ContainsFunc(c.transports(), func(t *transport) bool { return t.res != nil && !t.used.idle() }) {
-			report("cluster", name, p.secureCluster(c, res))
-		}
+	}
+}
+
+func (p *Proxy) tellInsecure(what, name string, err error) {
+	if err != nil && !errors.Is(err, mtls.ErrNoSecret) && p.untold(what+name, err) {
+		p.log.Error("TLS cannot use its certificates; what it had before serves", what, name, "error", err)
 	}
 }
 
@@ -172,7 +183,8 @@ func (s *serverTLS) idle() bool { return s != nil && s.used.idle() }
 func (p *Proxy) rotateFiles() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.rotate(true)
+	p.rotateListeners(true)
+	p.rotateClusters(true)
 }
 
 // adoptChain ends the update of a chain. A chain whose TLS cannot be made takes no

@@ -51,6 +51,7 @@ func (t *transport) accepts(about map[string]string) bool {
 func (p *Proxy) secureCluster(c *cluster, res *resource.Cluster) error {
 	if !securedCluster(res) {
 		c.tls.Store(nil)
+		delete(p.restless, c.name)
 		return nil
 	}
 	before := c.transports()
@@ -76,6 +77,11 @@ func (p *Proxy) secureCluster(c *cluster, res *resource.Cluster) error {
 	add(nil, res.TLS)
 	if changed {
 		c.tls.Store(&list)
+	}
+	if slices.ContainsFunc(list, func(t *transport) bool { return t.res != nil && !t.used.idle() }) {
+		p.restless[c.name] = struct{}{}
+	} else {
+		delete(p.restless, c.name)
 	}
 	return failed
 }

@@ -14,39 +14,43 @@ type zones struct {
 	mu   sync.Mutex
 	view *lb.View // of the local cluster, that zones were made of
 	now  *lb.Zones
+	// untold: clusters have joined that do not know them, or they have changed.
+	untold bool
 }
 
-// refreshZones gives the clusters the zones as they are now. Apply calls it when
-// there may be new clusters, and the maintenance tick where the health of the local
+// refreshZones gives the clusters the zones as they are now. Apply calls it with the
+// clusters that are new, and the maintenance tick with none, as the health of the local
 // cluster may have changed.
-func (p *Proxy) refreshZones(clusters bool) {
+func (p *Proxy) refreshZones(joined []*cluster) {
 	if p.options.LocalCluster == "" {
 		return
 	}
-	p.zones.mu.Lock()
-	defer p.zones.mu.Unlock()
-	list := *p.clusters.Load()
+	z := &p.zones
+	z.mu.Lock()
+	defer z.mu.Unlock()
 	var view *lb.View
-	for _, c := range list {
-		if s := c.spec.Load(); s != nil && c.name == p.options.LocalCluster {
+	if c := (*p.workers[0].byName.Load())[p.options.LocalCluster]; c != nil {
+		if s := c.spec.Load(); s != nil {
 			view = s.lb.View()
 		}
 	}
-	if view == nil || view == p.zones.view && !clusters {
+	if view == nil {
+		z.untold = true // those that join now
 		return
 	}
-	if view != p.zones.view {
-		p.zones.view = view
-		if z := lb.NewZones(p.options.Locality, view); !z.Equal(p.zones.now) {
-			p.zones.now, clusters = z, true
+	if view != z.view {
+		z.view = view
+		if now := lb.NewZones(p.options.Locality, view); !now.Equal(z.now) {
+			z.now, z.untold = now, true
 		}
 	}
-	if !clusters {
-		return
+	if z.untold {
+		joined, z.untold = *p.clusters.Load(), false
 	}
-	for _, c := range list {
+	for _, c := range joined {
 		if s := c.spec.Load(); s != nil {
-			s.lb.SetZones(p.zones.now)
+			s.lb.SetZones(z.now)
+			p.awake.wake(c)
 		}
 	}
 }

@@ -9,6 +9,8 @@ type Snapshot struct {
 	Version uint64
 	// Versions are the control plane's version strings by type name ("lds", …).
 	Versions map[string]string
+	// Changes is what differs from the snapshot before; nil: that is not known.
+	Changes *Changes
 
 	Listeners   map[string]*Listener
 	Routes      map[string]*RouteConfig // by name; virtual hosts of VHDS joined in
@@ -17,6 +19,14 @@ type Snapshot struct {
 	Assignments map[string]*Assignment // by cluster name (EDS and static)
 	Runtime     *Runtime
 	Secrets     map[string]*Secret // SDS and static; never written to disk
+}
+
+// Changes says what a snapshot has changed, for who has the one before it in service.
+type Changes struct {
+	Since uint64 // Version of the one before
+	// Clusters are the names, in order and each once, of all clusters that have come, gone
+	// or changed, or that have another assignment.
+	Clusters []string
 }
 
 // Runtime is the merged view of all layers (RTDS, static, admin): the later
