@@ -30,6 +30,13 @@ type assembler struct {
 	extensions extensionCounts
 	// empty are the assignments of clusters whose endpoints never came.
 	empty map[string]*resource.Assignment
+	// waiting are the clusters whose latest version is not in use.
+	waiting map[string]bool
+	// users are the clusters in use by the endpoints of another name that they use.
+	users map[string]map[string]bool
+	// news are the clusters that may differ from the last snapshot that was published, or
+	// their endpoints.
+	news map[string]bool
 
 	now  time.Time
 	next time.Time // the first deadline
@@ -66,6 +73,7 @@ func newAssembler(s *store) *assembler {
 	a := &assembler{
 		store: s, waits: map[need]wait{}, gone: map[need]time.Time{},
 		merged: map[string]*mergedRoute{}, listening: map[string]*mergedListener{}, empty: map[string]*resource.Assignment{}, extensions: extensionCounts{},
+		waiting: map[string]bool{}, users: map[string]map[string]bool{}, news: map[string]bool{},
 	}
 	for k := range a.active {
 		a.active[k] = map[string]*entry{}
@@ -87,17 +95,21 @@ func (a *assembler) round(now time.Time, sources fetches) bool {
 	fresh[decode.Endpoints] = a.store.latest[decode.Endpoints]
 	fresh[decode.Secret] = a.store.latest[decode.Secret]
 	fresh[decode.Extension] = a.store.latest[decode.Extension]
-	fresh[decode.Cluster] = a.clusters()
+	before := a.clusters()
+	fresh[decode.Cluster] = a.active[decode.Cluster]
 	fresh[decode.VirtualHost] = a.dependents(decode.VirtualHost, fresh[decode.Cluster], nil)
 	fresh[decode.Route] = a.dependents(decode.Route, fresh[decode.Cluster], fresh[decode.VirtualHost])
 	fresh[decode.ScopedRoute] = a.scopes(fresh[decode.Cluster], fresh[decode.Route])
 	fresh[decode.Listener] = a.listeners(&fresh, sources)
 	a.prune(&fresh)
 	a.retainHosts(&fresh)
-	a.retain(&fresh)
+	a.retain(&fresh, before)
 	a.started = a.initial(sources)
-	changed := false
+	changed := a.note(before)
 	for k := range fresh {
+		if k == int(decode.Cluster) {
+			continue
+		}
 		if k == int(decode.Endpoints) || k == int(decode.Runtime) || k == int(decode.Secret) || k == int(decode.Extension) {
 			changed = changed || a.store.dirty[k]
 			a.active[k] = fresh[k]
@@ -109,6 +121,7 @@ func (a *assembler) round(now time.Time, sources fetches) bool {
 		a.active[k] = fresh[k]
 	}
 	a.store.dirty = [decode.KindCount]bool{}
+	a.store.touched = [decode.KindCount]map[string]bool{}
 	for n := range a.gone {
 		if a.active[n.kind][n.name] == nil {
 			delete(a.gone, n)
@@ -168,34 +181,6 @@ func (a *assembler) deadline(t time.Time) {
 	if a.next.IsZero() || t.Before(a.next) {
 		a.next = t
 	}
-}
-
-// clusters are those whose endpoints and secrets have come.
-func (a *assembler) clusters() map[string]*entry {
-	latest, active := a.store.latest[decode.Cluster], a.active[decode.Cluster]
-	out := make(map[string]*entry, len(latest))
-	var joined []*entry
-	for name, e := range latest {
-		old := active[name]
-		if old != nil && old.res == e.res {
-			out[name] = e
-			continue
-		}
-		if joins(e) {
-			joined = append(joined, e)
-			continue
-		}
-		if a.warm(e) {
-			out[name] = e
-			continue
-		}
-		a.held++
-		if old != nil {
-			out[name] = old
-		}
-	}
-	a.aggregates(joined, out)
-	return out
 }
 
 func (a *assembler) warm(e *entry) bool {
@@ -380,26 +365,6 @@ func (a *assembler) prune(fresh *[decode.KindCount]map[string]*entry) {
 	for name := range named {
 		if old := a.active[decode.Route][name]; fresh[decode.Route][name] == nil && old != nil && name != "" {
 			fresh[decode.Route][name] = old
-		}
-	}
-}
-
-// retain keeps deleted clusters while routes in use name them, for a time: the
-// routes that replace those are on their way.
-func (a *assembler) retain(fresh *[decode.KindCount]map[string]*entry) {
-	named := map[string]bool{}
-	for _, k := range []decode.Kind{decode.Listener, decode.ScopedRoute, decode.Route, decode.VirtualHost, decode.Cluster} {
-		for _, e := range fresh[k] {
-			for i := range e.res.Refs {
-				if e.res.Refs[i].Kind == decode.Cluster {
-					named[e.res.Refs[i].Name] = true
-				}
-			}
-		}
-	}
-	for name, old := range a.active[decode.Cluster] {
-		if a.lingers(need{decode.Cluster, name}, fresh[decode.Cluster][name] == nil && named[name]) {
-			fresh[decode.Cluster][name] = old
 		}
 	}
 }

@@ -168,7 +168,7 @@ func (c *Client) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		c.subscribe(ctx)
-		c.advance()
+		c.advance(time.Now())
 		c.subscribe(ctx) // what is no longer in use is no longer wanted
 		timer.Reset(c.pause())
 		c.mu.Unlock()
@@ -278,6 +278,8 @@ func (c *Client) update(u *Update, s *source, now time.Time) {
 	}
 	switch u.Kind {
 	case decode.Endpoints, decode.VirtualHost, decode.Runtime, decode.Secret, decode.Extension: // they refer to nothing that is fetched
+	case decode.Cluster: // most updates leave what they refer to as it was
+		c.rewant = c.rewant || c.store.rewire || u.First || c.stale
 	default:
 		c.rewant = true
 	}
@@ -307,8 +309,7 @@ func (c *Client) refusals(u *Update, s *source) (list []Refusal) {
 }
 
 // advance makes and publishes a snapshot if there is news.
-func (c *Client) advance() {
-	now := time.Now()
+func (c *Client) advance(now time.Time) {
 	c.useCache(now)
 	changed := c.asm.round(now, c)
 	c.rewant = c.rewant || c.asm.moved
@@ -343,10 +344,10 @@ func (c *Client) complete() bool {
 	return c.asm.held == 0 && (c.asm.started || c.fromCache())
 }
 
-// sameContent reports whether a snapshot would say nothing new.
+// sameContent reports whether b, which follows a, says nothing new.
 func sameContent(a, b *resource.Snapshot) bool {
-	return sameMap(a.Listeners, b.Listeners) && sameMap(a.Clusters, b.Clusters) && sameMap(a.ScopedRoute, b.ScopedRoute) &&
-		sameMap(a.Routes, b.Routes) && sameMap(a.Assignments, b.Assignments) && a.Runtime == b.Runtime && sameMap(a.Secrets, b.Secrets)
+	return len(b.Changes.Clusters) == 0 && sameMap(a.Listeners, b.Listeners) && sameMap(a.ScopedRoute, b.ScopedRoute) &&
+		sameMap(a.Routes, b.Routes) && a.Runtime == b.Runtime && sameMap(a.Secrets, b.Secrets)
 }
 
 // sameMap is cheap where nothing has changed: the maps are the same then.

@@ -16,6 +16,7 @@ import (
 	gcptest "github.com/envoyproxy/go-control-plane/pkg/test/resource/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
@@ -100,7 +101,7 @@ func (c *Client) feed(t testing.TB, s *source, raw []byte) {
 	c.subscribe(context.Background())
 	c.handle(message{from: s, ev: DeltaResponse{r}})
 	c.subscribe(context.Background())
-	c.advance()
+	c.advance(time.Now())
 	c.subscribe(context.Background())
 	s.out.reset()
 }
@@ -154,24 +155,37 @@ func TestAThousandClustersCostLittleTimeAndMemory(t *testing.T) {
 	runtime.KeepAlive(c)
 }
 
-func BenchmarkOneEndpointChangeAmongAThousandClusters(b *testing.B) {
-	cds, eds := wire(b, bigMesh)
-	c, s := bare(b)
-	c.feed(b, s, cds)
-	c.feed(b, s, eds)
-	var change [2][]byte
-	for i := range change {
-		r := &discoveryv3.DeltaDiscoveryResponse{TypeUrl: decode.TypeOf(decode.Endpoints).URL, Nonce: "x"}
-		a, err := anypb.New(tenEndpoints("service-7", 500+i))
-		if err != nil {
-			b.Fatal(err)
+// BenchmarkOneChangeAmongManyClusters is one response that changes one cluster, or its
+// endpoints, of n.
+func BenchmarkOneChangeAmongManyClusters(b *testing.B) {
+	for _, n := range []int{bigMesh, 10 * bigMesh, 100 * bigMesh} {
+		c, s := bare(b)
+		cds, eds := wire(b, n)
+		c.feed(b, s, cds)
+		c.feed(b, s, eds)
+		changed := func(kind decode.Kind, i int, m proto.Message) []byte {
+			a, err := anypb.New(m)
+			if err != nil {
+				b.Fatal(err)
+			}
+			return marshal(b, &discoveryv3.DeltaDiscoveryResponse{TypeUrl: decode.TypeOf(kind).URL, Nonce: "x", Resources: []*discoveryv3.Resource{
+				{Name: "service-7", Version: fmt.Sprint(i), Resource: a},
+			}})
 		}
-		r.Resources = []*discoveryv3.Resource{{Name: "service-7", Version: fmt.Sprint(i), Resource: a}}
-		change[i] = marshal(b, r)
-	}
-	b.ReportAllocs()
-	b.ResetTimer()
-	for i := 0; b.Loop(); i++ {
-		c.feed(b, s, change[i%2])
+		var clusters, endpoints [2][]byte
+		for i := range 2 {
+			m := gcptest.MakeCluster("ads", "service-7")
+			m.PerConnectionBufferLimitBytes = wrapperspb.UInt32(uint32(1000 + i))
+			clusters[i] = changed(decode.Cluster, i, m)
+			endpoints[i] = changed(decode.Endpoints, i, tenEndpoints("service-7", 500+i))
+		}
+		for what, change := range map[string][2][]byte{"cluster": clusters, "endpoints": endpoints} {
+			b.Run(fmt.Sprintf("%s/%d", what, n), func(b *testing.B) {
+				b.ReportAllocs()
+				for i := 0; b.Loop(); i++ {
+					c.feed(b, s, change[i%2])
+				}
+			})
+		}
 	}
 }

@@ -16,22 +16,19 @@ func (a *assembler) snapshot(prev *resource.Snapshot, layers []decode.RuntimeLay
 	s := &resource.Snapshot{
 		Version: 1, Versions: versions,
 		Listeners:   a.listenersOut(),
-		Clusters:    collect[resource.Cluster](a.active[decode.Cluster]),
 		ScopedRoute: collect[resource.ScopedRoute](a.active[decode.ScopedRoute]),
 		Routes:      a.routes(),
-		Assignments: a.assignments(),
 		Runtime:     a.runtime(layers),
 		Secrets:     collect[resource.Secret](a.active[decode.Secret]),
 	}
+	a.bringClusters(s, prev)
 	if prev == nil {
 		return s
 	}
 	s.Version = prev.Version + 1
 	s.Listeners = reuse(prev.Listeners, s.Listeners)
-	s.Clusters = reuse(prev.Clusters, s.Clusters)
 	s.ScopedRoute = reuse(prev.ScopedRoute, s.ScopedRoute)
 	s.Routes = reuse(prev.Routes, s.Routes)
-	s.Assignments = reuse(prev.Assignments, s.Assignments)
 	s.Secrets = reuse(prev.Secrets, s.Secrets)
 	if maps.Equal(prev.Runtime.Numbers, s.Runtime.Numbers) && maps.Equal(prev.Runtime.Texts, s.Runtime.Texts) {
 		s.Runtime = prev.Runtime
@@ -52,34 +49,6 @@ func reuse[T any](prev, next map[string]*T) map[string]*T {
 		return prev
 	}
 	return next
-}
-
-// assignments are the endpoints of the clusters in use, by cluster.
-func (a *assembler) assignments() map[string]*resource.Assignment {
-	out := make(map[string]*resource.Assignment, len(a.active[decode.Cluster]))
-	for name, e := range a.active[decode.Cluster] {
-		c := e.res.Value.(*resource.Cluster)
-		from := c.Discovered()
-		if from == "" {
-			out[name] = c.Static
-			continue
-		}
-		if eps := a.active[decode.Endpoints][from]; eps != nil {
-			out[name] = eps.res.Value.(*resource.Assignment)
-			delete(a.empty, name)
-			continue
-		}
-		if a.empty[name] == nil {
-			a.empty[name] = &resource.Assignment{Cluster: name, Overprovisioning: 140}
-		}
-		out[name] = a.empty[name]
-	}
-	for name := range a.empty {
-		if a.active[decode.Cluster][name] == nil {
-			delete(a.empty, name)
-		}
-	}
-	return out
 }
 
 // routes are the route configurations in use, with the virtual hosts of VHDS.

@@ -3,9 +3,12 @@
 package client
 
 import (
+	"reflect"
+	"slices"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
 // entry is one version of a resource. It is not changed after it was made.
@@ -34,6 +37,11 @@ type store struct {
 	bad    [decode.KindCount]map[string]rejected
 	// dirty says of which kinds something has changed since the last assembly.
 	dirty [decode.KindCount]bool
+	// touched are the names of clusters and endpoints whose entry has changed since the last
+	// assembly.
+	touched [decode.KindCount]map[string]bool
+	// rewire says that clusters may need other resources than they did.
+	rewire bool
 }
 
 // maxRejected bounds the refusals that are remembered by kind.
@@ -49,14 +57,55 @@ func newStore() *store {
 
 // put makes e the latest of its name.
 func (s *store) put(e *entry) {
-	s.latest[e.kind][e.name] = e
+	s.replace(e)
 	s.dirty[e.kind] = true
 	delete(s.bad[e.kind], e.name)
+}
+
+func (s *store) replace(e *entry) {
+	s.touch(e.kind, e.name, e)
+	s.latest[e.kind][e.name] = e
+}
+
+// touch is called before the entry of that name becomes next, nil where it goes.
+func (s *store) touch(kind decode.Kind, name string, next *entry) {
+	if kind != decode.Cluster && kind != decode.Endpoints {
+		return
+	}
+	if s.touched[kind] == nil {
+		s.touched[kind] = map[string]bool{}
+	}
+	s.touched[kind][name] = true
+	s.rewire = s.rewire || kind == decode.Cluster && !sameNeeds(s.latest[kind][name], next)
+}
+
+// sameNeeds reports whether two versions of a cluster, nil for none, need the same
+// resources of the same sources.
+func sameNeeds(a, b *entry) bool {
+	needs := func(e *entry) (refs []decode.Ref, source *source, key string) {
+		if e == nil {
+			return nil, nil, ""
+		}
+		if c := e.res.Value.(*resource.Cluster); c.IsDNS() {
+			key = c.DNS.Key
+		}
+		if len(e.res.Refs) > 0 {
+			source = e.source
+		}
+		return e.res.Refs, source, key
+	}
+	refsA, sourceA, keyA := needs(a)
+	refsB, sourceB, keyB := needs(b)
+	same := func(x, y decode.Ref) bool {
+		return x.Kind == y.Kind && x.Name == y.Name && reflect.DeepEqual(x.Source, y.Source)
+	}
+	return sourceA == sourceB && keyA == keyB && slices.EqualFunc(refsA, refsB, same)
 }
 
 // drop forgets a resource.
 func (s *store) drop(kind decode.Kind, name string) {
 	if _, ok := s.latest[kind][name]; ok {
+		s.touch(kind, name, nil)
 		delete(s.latest[kind], name)
 		s.dirty[kind] = true
 	}
@@ -78,7 +127,7 @@ func (s *store) apply(u *Update, from *source, now time.Time) (taken []string) {
 			if old.stale || old.version != it.Version || old.source != from {
 				e := *old
 				e.version, e.source, e.stale = it.Version, from, false
-				s.latest[u.Kind][it.Name] = &e
+				s.replace(&e)
 			}
 			delete(s.bad[u.Kind], it.Name)
 			continue

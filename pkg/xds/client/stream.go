@@ -5,6 +5,7 @@ package client
 import (
 	"bytes"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -59,6 +60,8 @@ type typeState struct {
 	// names that delta requests have subscribed to on it.
 	asked bool
 	told  map[string]bool
+	// renamed says that names may differ from told.
+	renamed bool
 
 	version  string // accepted last
 	nonce    string // received last on this connection
@@ -173,7 +176,7 @@ func (s *Stream) Step(ev Event) Output {
 		s.open, s.named = false, false
 		for i := range s.types {
 			t := &s.types[i]
-			t.asked, t.told, t.nonce = false, nil, ""
+			t.asked, t.told, t.renamed, t.nonce = false, nil, true, ""
 		}
 	case Subscribe:
 		return s.subscribe(e)
@@ -227,7 +230,7 @@ func (s *Stream) subscribe(e Subscribe) Output {
 		return Output{}
 	}
 	was := t.subscribed
-	t.subscribed, t.wildcard, t.names = wanted, e.Wildcard, names
+	t.subscribed, t.wildcard, t.names, t.renamed = wanted, e.Wildcard, names, true
 	t.anew = s.cfg.Polling
 	t.refused = 0 // the same response may have what was not wanted before
 	s.forget(t)
@@ -283,6 +286,10 @@ func (s *Stream) askDelta(kind decode.Kind, nack *statuspb.Status) Request {
 	if !t.asked {
 		r.InitialResourceVersions = copyMap(t.versions)
 	}
+	t.asked = true
+	if !t.renamed {
+		return Request{Kind: kind, Delta: r}
+	}
 	for name := range t.names {
 		if !t.told[name] {
 			r.ResourceNamesSubscribe = append(r.ResourceNamesSubscribe, name)
@@ -295,11 +302,7 @@ func (s *Stream) askDelta(kind decode.Kind, nack *statuspb.Status) Request {
 	}
 	sort.Strings(r.ResourceNamesSubscribe)
 	sort.Strings(r.ResourceNamesUnsubscribe)
-	t.asked = true
-	t.told = make(map[string]bool, len(t.names))
-	for name := range t.names {
-		t.told[name] = true
-	}
+	t.told, t.renamed = maps.Clone(t.names), false
 	return Request{Kind: kind, Delta: r}
 }
 

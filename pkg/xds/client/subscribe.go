@@ -157,7 +157,7 @@ func (c *Client) subscribe(ctx context.Context) {
 	if !c.rewant {
 		return
 	}
-	c.rewant = false
+	c.rewant, c.store.rewire = false, false
 	w := c.wanted()
 	for key, kinds := range w.by {
 		s := c.sources[key]
