@@ -153,7 +153,9 @@ func (x *exchange) fromClient(b []byte, last bool) {
 	x.main.sendData(b, last)
 	if last {
 		x.clientEnded = true
-		x.halfEnded()
+		if x.halfEnded() {
+			return
+		}
 	}
 	x.closeWebSocket()
 }
@@ -172,16 +174,20 @@ func (x *exchange) fromUpstream(b []byte, last bool) {
 	x.down.sendData(x, b, last)
 	if last {
 		x.upstreamEnded = true
-		x.halfEnded()
+		if x.halfEnded() {
+			return
+		}
 	}
 	x.closeWebSocket()
 }
 
-// halfEnded: one direction has ended. With both, the tunnel has.
-func (x *exchange) halfEnded() {
-	if x.clientEnded && x.upstreamEnded {
-		x.responseEnded()
+// halfEnded: one direction has ended. With both, the tunnel has; it reports whether.
+func (x *exchange) halfEnded() bool {
+	if !x.clientEnded || !x.upstreamEnded {
+		return false
 	}
+	x.responseEnded()
+	return true
 }
 
 // tunnelBroken: the connection to the endpoint failed. The client sees a reset
@@ -222,15 +228,15 @@ func (d *downstreamConn) tunnelDue(now int64, next *int64) bool {
 
 // endTunnel ends the tunnel, or begins its end. It reports whether it is over.
 func (d *downstreamConn) endTunnel(now int64, next *int64) bool {
-	x := d.x
-	if t := x.leaveWebSocket(); t > 0 {
+	t, over := d.x.leaveWebSocket()
+	if t > 0 {
 		d.retire = now + int64(t)
 		*next = min(*next, d.retire)
 		return false
 	}
-	if d.x == x {
+	if !over {
 		d.w.stats.upgradesDrained++
-		x.fail(&failureDrained)
+		d.x.fail(&failureDrained)
 	}
 	return true
 }

@@ -138,12 +138,11 @@ func (c *http2Conn) endTunnels() {
 		if s.tunnel == nil || !s.tunnel.open || s.x == nil {
 			continue
 		}
-		x := s.x
-		if t := x.leaveWebSocket(); t > 0 {
+		if t, over := s.x.leaveWebSocket(); t > 0 {
 			wait = max(wait, t)
-		} else if s.x == x {
+		} else if !over {
 			c.w.stats.upgradesDrained++
-			x.fail(&failureDrained)
+			s.x.fail(&failureDrained)
 		}
 	}
 	if wait > 0 {

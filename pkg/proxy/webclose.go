@@ -58,25 +58,26 @@ func (x *exchange) fromWebServer(b []byte) []byte {
 	return b[:f.step(b)]
 }
 
-// leaveWebSocket begins the end of a WebSocket. It reports how long that may take: 0
-// where there is nothing to wait for.
-func (x *exchange) leaveWebSocket() time.Duration {
+// leaveWebSocket begins the end of a WebSocket. It reports how long that may take, 0 where
+// there is nothing to wait for, and whether the exchange is over already: then it may have
+// been given back.
+func (x *exchange) leaveWebSocket() (wait time.Duration, over bool) {
 	if !x.web.on || x.web.leaves || x.tunnel != tunnelOpen {
-		return 0
+		return 0, false
 	}
 	x.web.leaves = true
-	x.closeWebSocket()
-	if x.ended {
-		return 0
+	w := x.w
+	if x.closeWebSocket() {
+		return 0, true
 	}
-	return x.w.proxy.options.DrainTime / webSocketPart
+	return w.proxy.options.DrainTime / webSocketPart, false
 }
 
 // closeWebSocket sends the Close frames that can be sent now, and ends the tunnel once
-// no more of them is due.
-func (x *exchange) closeWebSocket() {
+// no more of them is due. It reports whether it has ended the exchange.
+func (x *exchange) closeWebSocket() bool {
 	if !x.web.leaves || x.ended {
-		return
+		return false
 	}
 	if f := &x.web.fromServer; !f.cut && (f.lost || x.upstreamEnded || f.between()) {
 		f.cut = true
@@ -90,10 +91,12 @@ func (x *exchange) closeWebSocket() {
 			x.tellServer()
 		}
 	}
-	if !x.ended && x.web.fromServer.cut && x.web.fromClient.cut {
-		x.w.stats.upgradesDrained++
-		x.fail(&failureDrained)
+	if !x.web.fromServer.cut || !x.web.fromClient.cut {
+		return false
 	}
+	x.w.stats.upgradesDrained++
+	x.fail(&failureDrained)
+	return true
 }
 
 // noteClose counts a WebSocket with the first of its Close frames.

@@ -118,6 +118,30 @@ func TestNothingFollowsACloseFrame(t *testing.T) {
 	})
 }
 
+// An exchange that its Close frames end is given back at once: nobody may ask it whether
+// it has ended.
+func TestAnIdleWebSocketIsOverWithItsCloseFrames(t *testing.T) {
+	webSpans(t, func(t *testing.T, s *span) {
+		c, up := s.open("")
+		w := s.r.p.workers[0]
+		var x *exchange
+		if d := w.downs.first; d != nil {
+			x = d.x
+		}
+		for _, h := range w.http2s {
+			for _, stream := range h.streams {
+				x = stream.x
+			}
+		}
+		if wait, over := x.leaveWebSocket(); wait != 0 || !over {
+			t.Errorf("to wait %v, over %v", wait, over)
+		}
+		s.ended(c, up)
+		c.peer.CloseWrite()
+		s.closed(c)
+	})
+}
+
 // webSpans runs a test over each pair of protocols that carries a WebSocket.
 func webSpans(t *testing.T, test func(t *testing.T, s *span)) {
 	spans(t, asIs, func(t *testing.T, s *span) {
