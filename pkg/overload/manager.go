@@ -84,15 +84,18 @@ func (m *Manager) Action(k resource.OverloadActionKind) *resource.OverloadAction
 func (m *Manager) MaxConnections() int64 { return m.most }
 
 // Update looks at every monitor and publishes the state. Read returns how much of the
-// resource is in use, in the unit of the monitor's Max; a monitor that cannot be read
-// keeps its pressure. It reports whether the state or what is shed is
-// another one.
+// resource is in use, in the unit of the monitor's Max. An error counts as a failed update;
+// what is known beside it, above 0, is the pressure all the same, and where nothing is, the
+// monitor keeps the last one. It reports whether the state or what is shed is another one.
 func (m *Manager) Update(read func(i int, o *resource.OverloadMonitor) (used float64, err error)) (changed bool) {
 	for i := range m.config.Monitors {
 		o := &m.config.Monitors[i]
 		used, err := read(i, o)
-		if err != nil || math.IsNaN(used) || used < 0 {
+		bad := math.IsNaN(used) || used < 0
+		if err != nil || bad {
 			m.failed[i].Add(1)
+		}
+		if bad || err != nil && used == 0 {
 			continue
 		}
 		m.pressures[i].Store(math.Float64bits(used / float64(max(o.Max, 1))))

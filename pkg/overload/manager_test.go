@@ -164,17 +164,65 @@ func TestWhatTheKernelNeedsCounts(t *testing.T) {
 		want uint64
 	}{
 		"memory.kmem.usage_in_bytes": {"123\n", 123},
-		"memory.stat":                {"anon 5000\nkernel 400\nsock 30\nslab_reclaimable 7\nslab 300\n", 423},
+		// most of it may be names of files, which the kernel takes back
+		"of-many-files.usage_in_bytes": {"900000\n", 1000},
+		"memory.stat":                  {"anon 5000\nkernel 400\nsock 30\nslab_reclaimable 7\nslab 300\n", 423},
 	} {
 		file := filepath.Join(dir, name)
 		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Kernel(file); got != tc.want || err != nil {
+		if got, err := Kernel(file, 4000); got != tc.want || err != nil {
 			t.Errorf("%s: %d, %v, want %d", name, got, err, tc.want)
 		}
 	}
-	if _, err := Kernel(filepath.Join(dir, "gone")); err == nil {
+	if _, err := Kernel(filepath.Join(dir, "gone"), 4000); err == nil {
 		t.Error("a file that is not there has no error")
+	}
+}
+
+func TestAGroupsKernelFileIsOneThatCanBeRead(t *testing.T) {
+	mount := t.TempDir()
+	write := func(name, text string) {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(mount, name)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(mount, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct{ own, limit, kernel string }{
+		{"4:memory:/\n", "memory/memory.limit_in_bytes", "memory/memory.kmem.usage_in_bytes"},
+		{"0::/\n", "memory.max", "memory.stat"},
+	} {
+		write(tc.limit, "4096\n")
+		if n, file := groupLimit(mount, tc.own); n != 4096 || file != "" {
+			t.Errorf("%q without accounting of the kernel's memory: %d, %q", tc.own, n, file)
+		}
+		write(tc.kernel, "17\n")
+		if n, file := groupLimit(mount, tc.own); n != 4096 || filepath.Clean(file) != filepath.Join(mount, tc.kernel) {
+			t.Errorf("%q: %d, %q", tc.own, n, file)
+		}
+	}
+}
+
+func TestWhatIsKnownBesideAnErrorIsThePressure(t *testing.T) {
+	m := New(resource.Overload{Monitors: []resource.OverloadMonitor{{Name: "memory", Max: 100}}})
+	failure := errors.New("a part cannot be read")
+	for i, tc := range []struct {
+		used float64
+		err  error
+		want Resource
+	}{
+		{50, nil, Resource{"memory", 50, 0}},
+		{0, failure, Resource{"memory", 50, 1}}, // nothing is known
+		{90, failure, Resource{"memory", 90, 2}},
+		{math.NaN(), failure, Resource{"memory", 90, 3}},
+		{0, nil, Resource{"memory", 0, 3}},
+	} {
+		m.Update(func(int, *resource.OverloadMonitor) (float64, error) { return tc.used, tc.err })
+		if got := m.Resources()[0]; got != tc.want {
+			t.Errorf("update %d: %+v, want %+v", i, got, tc.want)
+		}
 	}
 }

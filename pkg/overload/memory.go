@@ -61,7 +61,8 @@ func memory() (needed, held uint64, err error) {
 
 // MemoryLimit is how much memory the process may have, in bytes: the least of GOMEMLIMIT and
 // the limits of its control groups (of both versions); 0: nobody says. Where it is a group's,
-// kernel is the file for Kernel: what the kernel needs for the group counts, too.
+// kernel is the file for Kernel: what the kernel needs for the group counts, too; empty where
+// it cannot be read.
 func MemoryLimit() (limit uint64, kernel string) {
 	least := uint64(math.MaxUint64)
 	if os.Getenv("GOMEMLIMIT") != "" {
@@ -81,7 +82,11 @@ func MemoryLimit() (limit uint64, kernel string) {
 
 // Kernel is how many bytes the kernel needs for a group's connections, files and processes:
 // those of idle connections are more than their own. file is that of MemoryLimit; empty: 0.
-func Kernel(file string) (uint64, error) {
+// limit is the group's. In version 2 what the kernel can take back does not count. Version 1
+// does not say how much that is: its number counts up to a quarter of the limit, so that a
+// cache of file names alone has nothing refused, and thousands of sockets do count. What TCP
+// has queued is no part of a limit of version 1 and has a counter of its own: it is left out.
+func Kernel(file string, limit uint64) (uint64, error) {
 	if file == "" {
 		return 0, nil
 	}
@@ -90,7 +95,8 @@ func Kernel(file string) (uint64, error) {
 		return 0, err
 	}
 	if !strings.HasSuffix(file, statFile) {
-		return strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
+		return min(n, limit/mostUnsorted), err
 	}
 	var sum, free uint64
 	for line := range strings.Lines(string(b)) {
@@ -107,6 +113,10 @@ func Kernel(file string) (uint64, error) {
 	return sum - min(sum, free), nil
 }
 
+// mostUnsorted is the part of the limit up to which the kernel's memory counts where it does
+// not say what of it can be had again.
+const mostUnsorted = 4
+
 // statFile has the kernel's part in version 2.
 const statFile = "memory.stat"
 
@@ -115,8 +125,8 @@ const statFile = "memory.stat"
 const noLimit = 1 << 62
 
 // groupLimit is the least limit from the process' own group up to the root of what is
-// mounted, with that group's file for Kernel; MaxUint64: there is none. A container sees its own group at the root, whatever
-// the name is that it has outside.
+// mounted, with that group's file for Kernel if it can be read; MaxUint64: there is none. A
+// container sees its own group at the root, whatever the name is that it has outside.
 func groupLimit(mount, own string) (least uint64, kernel string) {
 	least = math.MaxUint64
 	for line := range strings.Lines(own) {
@@ -145,6 +155,9 @@ func groupLimit(mount, own string) (least uint64, kernel string) {
 			i := strings.LastIndexByte(path, '/')
 			path = path[:max(i, 0)]
 		}
+	}
+	if _, err := Kernel(kernel, least); err != nil { // as without accounting of the kernel's memory
+		kernel = ""
 	}
 	return least, kernel
 }

@@ -5,6 +5,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -239,5 +240,34 @@ func TestTheDelayOfALoopIsAPressure(t *testing.T) {
 		if !found {
 			t.Errorf("there is no %s", want)
 		}
+	}
+}
+
+// What the kernel needs may be unknown: the process' own memory counts all the same.
+func TestMemoryIsWatchedWithoutTheKernelsPart(t *testing.T) {
+	var lines bytes.Buffer
+	kernel := filepath.Join(t.TempDir(), "memory.kmem.usage_in_bytes")
+	o := resource.Overload{Refresh: time.Second, Monitors: []resource.OverloadMonitor{{Name: "memory", Kind: resource.MonitorMemory, Max: 1 << 20, File: kernel}}, Actions: []resource.OverloadAction{{
+		Kind: resource.ActionStopAcceptingRequests, Triggers: []resource.OverloadTrigger{{Monitor: "memory", From: 1, To: 1}},
+	}}}
+	r := newSimOf(t, Options{Overload: o, Log: slog.New(slog.NewTextHandler(&lines, nil))}, 1, sim.Link{Latency: time.Millisecond}, func(s *resource.Snapshot) { withCluster(s, "c", "10.0.0.9:80") })
+	for range 3 {
+		r.p.updateOverload(0)
+	}
+	if n := r.p.overload.State().Scale(resource.ActionStopAcceptingRequests); n != 100 {
+		t.Errorf("with no memory left the action is at %d", n)
+	}
+	if got := r.p.overload.Resources()[0]; got.Failed != 3 || strings.Count(lines.String(), "cannot be read") != 1 {
+		t.Errorf("%+v, log %s", got, lines.String())
+	}
+	if err := os.WriteFile(kernel, []byte("1000"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.p.updateOverload(0)
+	if err := os.Remove(kernel); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := r.p.kernel.read(&o.Monitors[0], r.p.log); n != 1000 || err == nil {
+		t.Errorf("%d, %v, want what was read last", n, err)
 	}
 }

@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -60,7 +61,7 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 			if err != nil {
 				return 0, err
 			}
-			beside, err := overload.Kernel(o.File)
+			beside, err := p.kernel.read(o, p.log)
 			return float64(n + beside), err
 		case resource.MonitorConnections:
 			return float64(p.connections.Load()), nil
@@ -79,6 +80,24 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	}
 	p.tellOverload(was, p.overload.State())
 	p.log.Warn("overload", "resources", p.overload.Resources(), "actions", overloadNames(p.overload))
+}
+
+// kernelMemory is what the kernel needs for the process, as far as that is known.
+type kernelMemory struct {
+	last uint64 // bytes
+	told bool   // that it cannot be read
+}
+
+// read has with an error what was read last: the process' own memory counts without it.
+func (k *kernelMemory) read(o *resource.OverloadMonitor, log *slog.Logger) (uint64, error) {
+	n, err := overload.Kernel(o.File, o.Max)
+	if err == nil {
+		k.last = n
+	} else if !k.told {
+		k.told = true
+		log.Warn("overload: what the kernel needs of the memory cannot be read; the last value goes on counting beside the process' own", "bytes", k.last, "err", err)
+	}
+	return k.last, err
 }
 
 // overloadNames are the actions that are taken and the points that shed, with how far.
@@ -106,7 +125,11 @@ func fileNumber(path string) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return strconv.ParseFloat(strings.TrimSpace(string(b)), 64)
+	n, err := strconv.ParseFloat(strings.TrimSpace(string(b)), 64)
+	if err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // delayProbe is how long a loop takes until it gets to what is new.

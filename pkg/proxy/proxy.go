@@ -92,6 +92,7 @@ type Proxy struct {
 	acceptedCPU, dialledCPU mtls.CPU
 	tickets                 mtls.Tickets
 	overload                *overload.Manager
+	kernel                  kernelMemory // of who calls updateOverload
 	answers                 *keptAnswers
 
 	// atomic
