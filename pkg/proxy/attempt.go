@@ -177,6 +177,7 @@ func (a *attempt) finish(f *failure) {
 	a.count(f, now)
 	if !a.shadow {
 		x.addWire(a)
+		x.reached = x.reached || a.streaming && !f.unprocessed()
 	}
 	if u := a.up; u != nil {
 		a.up = nil

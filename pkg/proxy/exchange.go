@@ -78,6 +78,7 @@ type exchange struct {
 	edited          bool // request headers were made ready for upstream
 	filtered        bool // request filters have seen the head, and get the body
 	admitted        bool
+	reached         bool // an endpoint may have processed it
 	tunnel          tunnelState
 	upgrade         *resource.Upgrade // what allowed the tunnel
 	extended        bool              // downstream asked for it by extended CONNECT
@@ -166,7 +167,7 @@ func (x *exchange) reset() {
 	x.began, x.logged, x.requestAt, x.lastActivity = 0, 0, 0, 0
 	x.requestDone, x.hasResponse, x.responseLast, x.responseStarted, x.responseDone = false, false, false, false, false
 	x.local, x.badRequest, x.ended, x.woken, x.holding, x.internal, x.edited, x.admitted, x.filtered = false, false, false, false, false, false, false, false, false
-	x.answered, x.routeReply = false, filter.LocalReply{}
+	x.answered, x.reached, x.routeReply = false, false, filter.LocalReply{}
 	x.tunnel, x.upgrade, x.broken, x.clientEnded, x.upstreamEnded = noTunnel, nil, false, false, false
 	x.extended, x.keyed, x.web = false, false, webTunnel{}
 	x.retryIn = 0

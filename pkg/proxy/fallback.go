@@ -47,10 +47,14 @@ func (x *exchange) configuredFallback() *resource.Fallback {
 
 // fallsBack sends the request to the fallback's cluster in place of the reply in Local,
 // and reports whether it can: the caller then sees to it that admit is next. It can once
-// for an exchange, with all of the body that has come so far.
+// for an exchange, with all of the body that has come so far, and if the request may run
+// twice or surely has not run yet.
 func (x *exchange) fallsBack() bool {
 	f := x.fallback()
 	if f == nil || f.Cluster == "" || x.fallen.from != nil || x.phase < admitPhase || x.tunnel != noTunnel || !x.replayable() {
+		return false
+	}
+	if (x.reached || len(x.hedges) > 0) && !x.Request.Method.Idempotent() {
 		return false
 	}
 	now := x.w.loop.Now()

@@ -59,23 +59,24 @@ func TestRequestsOfAFailedClusterGoToAnotherOne(t *testing.T) {
 	resets := scripted(t, func(c net.Conn) { _ = readHead(c) })
 	for _, tt := range []struct {
 		name, flags, attempts string
+		ran                   bool // it may have, so that a POST stays
 		edit                  func(*resource.Snapshot, *resource.Cluster)
 	}{
-		{"an open circuit", "UO", "1", func(_ *resource.Snapshot, c *resource.Cluster) { c.Breaker.ForceOpen = true }},
-		{"its limit", "UO", "1", func(_ *resource.Snapshot, c *resource.Cluster) { c.Default.MaxRequests = 0 }},
-		{"no endpoint", "UH", "2", func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c") }},
-		{"an endpoint that refuses", "UF", "3", func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c", freeAddr(t)) }},
-		{"a reset", "UC", "2", func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c", resets) }},
-		{"the route's timeout", "UT", "2", func(s *resource.Snapshot, c *resource.Cluster) {
+		{"an open circuit", "UO", "1", false, func(_ *resource.Snapshot, c *resource.Cluster) { c.Breaker.ForceOpen = true }},
+		{"its limit", "UO", "1", false, func(_ *resource.Snapshot, c *resource.Cluster) { c.Default.MaxRequests = 0 }},
+		{"no endpoint", "UH", "2", false, func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c") }},
+		{"an endpoint that refuses", "UF", "3", false, func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c", freeAddr(t)) }},
+		{"a reset", "UC", "3", true, func(s *resource.Snapshot, c *resource.Cluster) { s.Assignments["c"] = assignment("c", resets) }},
+		{"the route's timeout", "UT", "2", true, func(s *resource.Snapshot, c *resource.Cluster) {
 			s.Assignments["c"] = assignment("c", hangs)
 			s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 100 * time.Millisecond
 		}},
-		{"the route's own fallback", "UH", "2", func(s *resource.Snapshot, c *resource.Cluster) {
+		{"the route's own fallback", "UH", "2", false, func(s *resource.Snapshot, c *resource.Cluster) {
 			s.Assignments["c"] = assignment("c")
 			s.Routes["r"].VirtualHosts[0].Routes[0].Action.Fallback = standby
 			c.Fallback = &resource.Fallback{Static: &resource.DirectResponse{Status: 299}}
 		}},
-		{"retries that hedge", "URX,UT", "3", func(s *resource.Snapshot, c *resource.Cluster) {
+		{"retries that hedge", "URX,UT", "3", true, func(s *resource.Snapshot, c *resource.Cluster) {
 			s.Assignments["c"] = assignment("c", hangs)
 			a := s.Routes["r"].VirtualHosts[0].Routes[0].Action
 			a.Timeout = 150 * time.Millisecond
@@ -84,31 +85,61 @@ func TestRequestsOfAFailedClusterGoToAnotherOne(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			var logged func(string)
-			r := newRig(t, func(s *resource.Snapshot) {
-				logged = logTo(t, s, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER%")
-				c := withCluster(s, "c", good)
-				c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.RequestVolumeThreshold = 1000 })
-				c.Fallback = standby
-				withCluster(s, "standby", good)
-				s.Routes["r"].VirtualHosts[0].RequestAttemptCount = true
-				tt.edit(s, c)
-			})
-			want := "svc " + tt.attempts + " all of it"
-			req, _ := http.NewRequest("POST", "http://"+r.addr+"/", strings.NewReader("all of it"))
-			req.Host = "svc"
-			resp, err := r.client().Do(req)
-			if err != nil {
-				t.Fatal(err)
+			for _, method := range []string{"POST", "PUT"} {
+				seen.Store(0)
+				var logged func(string)
+				r := newRig(t, func(s *resource.Snapshot) {
+					logged = logTo(t, s, "%RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %UPSTREAM_CLUSTER%")
+					c := withCluster(s, "c", good)
+					c.Breaker = circuitOf(func(b *resource.CircuitBreaker) { b.RequestVolumeThreshold = 1000 })
+					c.Fallback = standby
+					withCluster(s, "standby", good)
+					s.Routes["r"].VirtualHosts[0].RequestAttemptCount = true
+					tt.edit(s, c)
+				})
+				want := "svc " + tt.attempts + " all of it"
+				req, _ := http.NewRequest(method, "http://"+r.addr+"/", strings.NewReader("all of it"))
+				req.Host = "svc"
+				resp, err := r.client().Do(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, _ := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if tt.ran && method == "POST" {
+					if resp.StatusCode < 503 || seen.Load() != 0 {
+						t.Errorf("%d %q after %d requests to the other cluster", resp.StatusCode, body, seen.Load())
+					}
+					r.awaitFallbacks("c", "success 0 failure 0 rejection 0 missing 1")
+					continue
+				}
+				if resp.StatusCode != 200 || string(body) != want || resp.Header.Get("X-Envoy-Overloaded") != "" {
+					t.Errorf("%s: %d %q, want %q", method, resp.StatusCode, body, want)
+				}
+				logged(fmt.Sprintf("200 %s fallback_cluster standby\n", tt.flags))
+				r.awaitFallbacks("c", "success 1 failure 0 rejection 0 missing 0")
 			}
-			body, _ := io.ReadAll(resp.Body)
-			_ = resp.Body.Close()
-			if resp.StatusCode != 200 || string(body) != want || resp.Header.Get("X-Envoy-Overloaded") != "" {
-				t.Errorf("%d %q, want %q", resp.StatusCode, body, want)
-			}
-			logged(fmt.Sprintf("200 %s fallback_cluster standby\n", tt.flags))
-			r.awaitFallbacks("c", "success 1 failure 0 rejection 0 missing 0")
 		})
+	}
+}
+
+// An attempt before the one that failed for good may have run, too.
+func TestARequestThatMayHaveRunGetsTheAnswerOfThePolicy(t *testing.T) {
+	var seen, runs atomic.Int64
+	good := backend(t, func(http.ResponseWriter, *http.Request) { seen.Add(1) })
+	r := newRig(t, func(s *resource.Snapshot) {
+		resets := scripted(t, func(c net.Conn) { _ = readHead(c); runs.Add(1) })
+		c := withCluster(s, "c", resets)
+		c.Breaker = circuitOf(func(b *resource.CircuitBreaker) {
+			b.RequestVolumeThreshold, b.CountReset, b.ErrorThresholdPercent = 1, true, 1
+		})
+		c.Fallback = &resource.Fallback{Cluster: "standby", Static: &resource.DirectResponse{Status: 202, Body: []byte("later")}}
+		withCluster(s, "standby", good)
+		s.Routes["r"].VirtualHosts[0].Routes[0].Action.Retry = &resource.RetryPolicy{On: resource.Retry5xx, NumRetries: 1, BaseInterval: time.Millisecond}
+	})
+	resp, body := r.ask("POST", "/pay")
+	if resp.StatusCode != 202 || body != "later" || seen.Load() != 0 || runs.Load() == 0 {
+		t.Errorf("%d %q after %d runs and %d at the other cluster", resp.StatusCode, body, runs.Load(), seen.Load())
 	}
 }
 

@@ -39,6 +39,19 @@ const (
 	classProtocol                       // the upstream speaks nonsense
 )
 
+// unprocessed reports whether an attempt that ends with f was surely not processed,
+// even if its head was sent; f may be nil.
+func (f *failure) unprocessed() bool {
+	if f == nil {
+		return false
+	}
+	switch f.Class {
+	case classConnect, classShort, classOverloaded, classUnsent:
+		return true
+	}
+	return false
+}
+
 // The failures. Status 0 is for those that cannot be answered.
 var (
 	failureNoRouteTable       = failure{Flag: record.NR, Status: 404, Details: "route_not_found"}
