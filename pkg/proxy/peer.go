@@ -31,11 +31,13 @@ func (x *exchange) tellPeer() {
 	if x.manager.listener.Direction != resource.Inbound || x.Local.Status != 503 {
 		return
 	}
+	// The flags are of more than one cluster where there is a fallback, and of the last
+	// attempt only: what came of the others, x.reached knows.
 	switch flags := x.Record.Flags; {
+	case flags&record.UC != 0, flags&record.UF != 0 && x.reached:
+		x.Response.Set(peerHeader, []byte(peerReset))
 	case flags&record.UF != 0:
 		x.Response.Set(peerHeader, []byte(peerConnect))
-	case flags&record.UC != 0:
-		x.Response.Set(peerHeader, []byte(peerReset))
 	case flags&record.OM != 0:
 		x.Response.Set(peerHeader, []byte(peerOverload))
 	}

@@ -158,7 +158,7 @@ func (x *exchange) sendLocal() {
 	h := &x.Response
 	h.Reset()
 	h.Status, h.Protocol, h.KeepAlive = l.Status, codec.HTTP11, true
-	if x.retry.altTimeout && r.Flags&record.UT != 0 && !x.asksConnect() {
+	if x.retry.altTimeout && l.Flags&record.UT != 0 && !x.asksConnect() {
 		l.Status, l.Body, h.Status = 204, nil, 204
 	}
 	x.replaceReply()
