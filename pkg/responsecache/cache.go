@@ -16,7 +16,8 @@ const (
 	// MaxBytes is the most that answers take which are kept, by their bytes and a share
 	// for what holds them.
 	MaxBytes = 6 << 20
-	// MaxDraftBytes is the most that bodies take of answers that are still coming.
+	// MaxDraftBytes is the most that answers take which are still coming, by what has come
+	// of them.
 	MaxDraftBytes = 2 << 20
 	// MaxAge is how long an answer is kept at most.
 	MaxAge = 24 * time.Hour
@@ -35,7 +36,7 @@ type Cache struct {
 	seed    maphash.Seed
 	table   [buckets][ways]atomic.Pointer[entry]
 	bytes   atomic.Int64
-	drafts  atomic.Int64 // bytes that they have reserved
+	drafts  atomic.Int64 // bytes that they take
 	hand    atomic.Uint32
 	entries atomic.Int64
 	counts  [counters]atomic.Uint64

@@ -3,6 +3,7 @@
 package responsecache
 
 import (
+	"bytes"
 	"slices"
 	"time"
 
@@ -54,22 +55,35 @@ func (c *Cache) Begin(a *Answer) *Draft {
 		return nil
 	}
 	length := a.Head.BodyLength
-	if length == codec.BodyToClose || length > int64(a.MaxBody) {
-		return nil // nobody knows whether it is whole; too long
+	if length == codec.BodyToClose || length > int64(a.MaxBody) || endless(a.Head) {
+		return nil // nobody knows whether it is whole; too long; it has no end
 	}
-	d := &Draft{cache: c, e: e, most: a.MaxBody, reserved: int64(a.MaxBody)}
+	d := &Draft{cache: c, e: e, most: a.MaxBody}
 	if length >= 0 {
-		d.most, d.reserved = int(length), length
+		d.most = int(length)
 	}
-	if c.drafts.Add(d.reserved) > MaxDraftBytes {
-		c.drafts.Add(-d.reserved)
-		c.counts[refused].Add(1)
+	if !d.reserve(e.weight()) {
 		return nil
 	}
-	if length > 0 {
-		e.body = make([]byte, 0, length)
-	}
 	return d
+}
+
+// endless reports whether a response is a stream of events, which goes on for as long as
+// anybody listens.
+func endless(h *codec.ResponseHead) bool {
+	t, _, _ := bytes.Cut(h.Known(codec.NameContentType), []byte(";"))
+	return codec.EqualFold(bytes.TrimRight(t, " \t"), "text/event-stream")
+}
+
+// reserve takes n bytes more for the draft. Not ok: there is no room.
+func (d *Draft) reserve(n int64) bool {
+	if d.cache.drafts.Add(n) > MaxDraftBytes {
+		d.cache.drafts.Add(-n)
+		d.cache.counts[refused].Add(1)
+		return false
+	}
+	d.reserved += n
+	return true
 }
 
 // entry makes the entry of an answer, without its body; nil where a shared cache may not
@@ -109,13 +123,25 @@ func (a *Answer) entry() *entry {
 	return e
 }
 
-// Append takes a piece of the body. Not ok: it is too long, and the draft has ended.
+// Append takes a piece of the body. Not ok: it is too long, or there is no room for it,
+// and the draft has ended.
 func (d *Draft) Append(chunk []byte) bool {
-	if len(d.e.body)+len(chunk) > d.most {
+	if n := len(d.e.body) + len(chunk); n > d.most || n > cap(d.e.body) && !d.grow(n) {
 		d.Drop()
 		return false
 	}
 	d.e.body = append(d.e.body, chunk...)
+	return true
+}
+
+// grow makes room for n bytes of the body, at most twice what it has: bodies that are
+// slow to come, or never do, hold no more than has come of them.
+func (d *Draft) grow(n int) bool {
+	n = min(max(n, 2*cap(d.e.body)), d.most)
+	if !d.reserve(int64(n - cap(d.e.body))) {
+		return false
+	}
+	d.e.body = append(make([]byte, 0, n), d.e.body...)
 	return true
 }
 
@@ -125,7 +151,7 @@ func (d *Draft) Keep() {
 	if cap(e.body)-len(e.body) > len(e.body)/4 {
 		e.body = slices.Clone(e.body)
 	}
-	e.size = int64(entryBytes + len(e.owner) + len(e.key) + len(e.vary) + e.head.Size() + fieldBytes*e.head.Slots() + cap(e.body))
+	e.size = e.weight() + int64(cap(e.body))
 	d.cache.put(e)
 	d.Drop()
 }

@@ -25,6 +25,11 @@ type entry struct {
 	noStale      bool
 }
 
+// weight is what the entry takes beside its body, in bytes.
+func (e *entry) weight() int64 {
+	return int64(entryBytes + len(e.owner) + len(e.key) + len(e.vary) + e.head.Size() + fieldBytes*e.head.Slots())
+}
+
 // Found is an answer that may be used. Head and Body are not to be changed.
 type Found struct {
 	Head *codec.ResponseHead

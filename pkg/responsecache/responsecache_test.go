@@ -318,15 +318,80 @@ func TestDraftsAreBounded(t *testing.T) {
 			drafts = append(drafts, d)
 		}
 	}
-	if len(drafts) != 2 {
-		t.Fatalf("%d drafts of 1 MiB have room", len(drafts))
+	if len(drafts) != 3 {
+		t.Fatalf("%d drafts have room of which nothing has come", len(drafts))
 	}
 	if drafts[0].Append(make([]byte, 1<<20+1)) {
 		t.Error("a body beyond its bound goes on")
 	}
-	drafts[1].Drop()
-	if d := begin(9); d == nil || c.drafts.Load() != 1<<20 {
-		t.Errorf("%d bytes are reserved", c.drafts.Load())
+	piece := make([]byte, 300<<10)
+	for _, d := range drafts[1:] {
+		for range 2 {
+			if !d.Append(piece) {
+				t.Fatal("no room for 600 KiB")
+			}
+		}
+	}
+	if n := c.drafts.Load(); n < 1200<<10 || n > MaxDraftBytes {
+		t.Errorf("%d bytes are reserved for 1200 KiB", n)
+	}
+	last := begin(3)
+	if last == nil || last.Append(make([]byte, 1<<20)) || c.StatsOffLoop().Refused != 1 {
+		t.Errorf("a piece that there is no room for: %+v", c.StatsOffLoop())
+	}
+	for len(drafts) < 10_000 { // nor are there more heads than have room
+		d := begin(len(drafts))
+		if d == nil {
+			break
+		}
+		drafts = append(drafts, d)
+	}
+	if n := len(drafts); n < 1000 || n == 10_000 || c.drafts.Load() > MaxDraftBytes {
+		t.Errorf("%d drafts take %d bytes", n, c.drafts.Load())
+	}
+	for _, d := range drafts[2:] {
+		d.Drop()
+	}
+	drafts[1].Keep()
+	if c.drafts.Load() != 0 {
+		t.Errorf("%d bytes are reserved for nothing", c.drafts.Load())
+	}
+}
+
+// Answers that do not go on hold no more than has come of them.
+func TestIdleAnswersLeaveRoomForOthers(t *testing.T) {
+	c := New()
+	begin := func(i int, length int64, contentType string) *Draft {
+		q := request()
+		q.SetPath(fmt.Appendf(nil, "/%d", i))
+		r := response("content-type: " + contentType)
+		r.BodyLength = length
+		return c.Begin(&Answer{Owner: "c", Key: keyOf(q), Request: q, Head: r, Now: start, Wall: wall, MaxBody: 64 << 10})
+	}
+	for i := range 400 {
+		d := begin(i, []int64{codec.BodyChunked, 64 << 10}[i%2], "text/plain")
+		if d == nil || !d.Append([]byte("one piece")) {
+			t.Fatalf("no room beside %d answers that are idle", i)
+		}
+	}
+	before := c.drafts.Load()
+	for _, stream := range []string{"text/event-stream", "Text/Event-Stream ; charset=utf-8"} {
+		if begin(1000, codec.BodyChunked, stream) != nil || c.drafts.Load() != before {
+			t.Errorf("a draft of %s", stream)
+		}
+	}
+	d := begin(1001, codec.BodyChunked, "text/event-stream-not")
+	for i := range 64 {
+		if d == nil || !d.Append(make([]byte, 1<<10)) {
+			t.Fatalf("no room for the %dth KiB", i)
+		}
+		if n := c.drafts.Load() - before - d.e.weight(); n > 2*int64(len(d.e.body)) || n != int64(cap(d.e.body)) {
+			t.Fatalf("%d bytes are reserved for %d", n, len(d.e.body))
+		}
+	}
+	d.Keep()
+	if s := c.StatsOffLoop(); s.Entries != 1 || c.drafts.Load() != before {
+		t.Errorf("%+v, %d bytes are reserved", s, c.drafts.Load()-before)
 	}
 }
 
