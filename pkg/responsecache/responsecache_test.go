@@ -3,7 +3,9 @@
 package responsecache
 
 import (
+	"bytes"
 	"fmt"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -95,6 +97,22 @@ func TestASharedCacheKeepsOnlyWhatItMay(t *testing.T) {
 		{"", `cache-control: private="x-a, x-b"`, false},
 		{"", `cache-control: a="x, no-store", max-age=60`, true},
 		{"", `cache-control: a="x\", no-store", max-age=60`, true},
+		{"", "cache-control: private; max-age=0", false}, // what is no list forbids all
+		{"", "cache-control: no-store;max-age=0", false},
+		{"", "cache-control: private no-store", false},
+		{"", "cache-control: max-age=60 private", false},
+		{"", "cache-control: max-age=60; private", false},
+		{"", `cache-control: ext="a, private`, false},
+		{"", `cache-control: ext="a\", private`, false},
+		{"", `cache-control: ext="a\`, false},
+		{"", `cache-control: ext="a" private, max-age=60`, false},
+		{"", `cache-control: ext="a"", private`, false},
+		{"", `cache-control: ext=a"b, private"`, false},
+		{"", "cache-control: =private", false},
+		{"", "cache-control: ext=", false},
+		{"", `cache-control: max-age=60 | cache-control: ext="a`, false},
+		{"", `cache-control: , max-age = "60" ,, ext="", a`, true},
+		{"cache-control: no-store; max-age=0", "", false},
 		{"", "cache-control: no-store", false},
 		{"", "cache-control: no-store, must-understand", false},
 		{"", "cache-control: no-cache", false},
@@ -409,8 +427,16 @@ func TestAHotAnswerCostsNoMemory(t *testing.T) {
 	}
 }
 
+var (
+	quotes = regexp.MustCompile(`(?s)"(?:[^"\\]|\\.)*"`)
+	tokens = regexp.MustCompile("[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+)
+
 func FuzzDirectives(f *testing.F) {
-	for _, s := range []string{`max-age=1, private="a,b\""`, `s-maxage`, `=`, `,,`, `a="`, `max-age=99999999999999999999`} {
+	for _, s := range []string{
+		`max-age=1, private="a,b\""`, `s-maxage`, `=`, `,,`, `a="`, `max-age=99999999999999999999`,
+		`private; max-age=0`, `no-store;max-age=0`, `ext="a, private`, `private no-store`, `a="b" no-cache`, `a=b"c, private"`,
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -421,6 +447,21 @@ func FuzzDirectives(f *testing.F) {
 			if n < -1 || n > maxSeconds {
 				t.Errorf("%q has the number %d", s, n)
 			}
+		}
+		// Whatever is around it: a word that forbids to keep the answer is heard where it
+		// is neither in quotes nor another directive's argument.
+		v := h.Get("cache-control")
+		bare := quotes.ReplaceAll(v, []byte(`"`))
+		for _, at := range tokens.FindAllIndex(bare, -1) {
+			before := bytes.TrimRight(bare[:at[0]], " \t")
+			switch word := strings.ToLower(string(bare[at[0]:at[1]])); {
+			case word != "private" && word != "no-store" && word != "no-cache", bytes.HasSuffix(before, []byte("=")):
+			case !d.noStore && !d.noCache && !d.private:
+				t.Errorf("%q may be kept in spite of %s", v, word)
+			}
+		}
+		if bytes.Count(bare, []byte(`"`)) != len(quotes.FindAll(v, -1)) && !d.noStore {
+			t.Errorf("%q may be kept in spite of an open quote", v)
 		}
 	})
 }

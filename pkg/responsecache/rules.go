@@ -28,7 +28,8 @@ func Safe(m codec.Method) bool {
 }
 
 // directives are what Cache-Control says, of a request or a response. Numbers are
-// seconds, -1 where there is none; one that is no number is 0, as if it had passed.
+// seconds, -1 where there is none; one that is no number is 0, as if it had passed. What
+// is no list of directives (RFC 9111 §5.2) is no-store: nobody knows what it was to forbid.
 type directives struct {
 	any                                bool
 	noStore, noCache, private, noStale bool
@@ -49,12 +50,17 @@ func read(h *codec.Header) directives {
 		for len(v) > 0 {
 			var one []byte
 			one, v = cut(v)
-			name, arg, given := bytes.Cut(bytes.Trim(one, " \t"), []byte("="))
-			name = bytes.TrimRight(name, " \t")
-			if len(name) > 0 {
-				d.any = true
-				d.take(name, bytes.Trim(arg, " \t\""), given)
+			if one = bytes.Trim(one, " \t"); len(one) == 0 {
+				continue
 			}
+			d.any = true
+			name, arg, given := bytes.Cut(one, []byte("="))
+			name, arg = bytes.TrimRight(name, " \t"), bytes.TrimLeft(arg, " \t")
+			if !codec.ValidName(name) || given && !codec.ValidName(arg) && !quoted(arg) {
+				d.noStore = true
+				continue
+			}
+			d.take(name, bytes.Trim(arg, "\""), given)
 		}
 	}
 	return d
@@ -99,18 +105,34 @@ func (d *directives) take(name, arg []byte, given bool) {
 
 // cut splits a list at its first comma outside of quotes.
 func cut(v []byte) (first, rest []byte) {
-	quoted := false
+	open := false
 	for i := 0; i < len(v); i++ {
 		switch c := v[i]; {
-		case c == '\\' && quoted:
+		case c == '\\' && open:
 			i++
 		case c == '"':
-			quoted = !quoted
-		case c == ',' && !quoted:
+			open = !open
+		case c == ',' && !open:
 			return v[:i], v[i+1:]
 		}
 	}
 	return v, nil
+}
+
+// quoted reports whether b is one string in quotes, which are closed by its last byte.
+func quoted(b []byte) bool {
+	if len(b) < 2 || b[0] != '"' {
+		return false
+	}
+	for i := 1; i < len(b); i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i == len(b)-1
+		}
+	}
+	return false
 }
 
 func seconds(b []byte) int64 {
