@@ -256,6 +256,21 @@ func (h *Header) HasKnown(id Name) bool {
 	return false
 }
 
+// NameSet is a set of known names, as MayHaveAny asks for it.
+type NameSet [2]uint64
+
+// NewNameSet returns the set of some known names.
+func NewNameSet(names ...Name) (s NameSet) {
+	for _, id := range names {
+		s[id>>6&1] |= 1 << (id & 63)
+	}
+	return s
+}
+
+// MayHaveAny is false where no name of the set is present. It costs next to nothing, and
+// is true also of names that were removed.
+func (h *Header) MayHaveAny(s *NameSet) bool { return h.seen[0]&s[0]|h.seen[1]&s[1] != 0 }
+
 // Get returns the first value of the name, compared without case, and nil if
 // there is none. The name must be in lower case.
 func (h *Header) Get(lowerName string) []byte {

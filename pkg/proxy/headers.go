@@ -42,6 +42,7 @@ func (x *exchange) prepareRequest() filter.Verdict {
 	x.forwarded()
 	x.clientCert()
 	x.variants()
+	x.noteCaller()
 	x.requestID()
 	return filter.Next
 }

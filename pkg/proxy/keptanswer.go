@@ -24,10 +24,12 @@ func newKeptAnswers() *keptAnswers { return responsecache.New() }
 
 // keptState is what an exchange has to do with answers that are kept.
 type keptState struct {
-	key    []byte // of the request as it goes upstream; empty: nothing
-	owner  *cluster
-	usable bool                 // else the request may change what is kept
-	draft  *responsecache.Draft // of the answer that is coming; nil: none
+	key       []byte // of the request as it goes upstream; empty: nothing
+	owner     *cluster
+	anonymous bool                 // it came without what says who is asking
+	wanted    bool                 // so it did, and its fallback asks for an answer to it
+	usable    bool                 // else the request may change what is kept
+	draft     *responsecache.Draft // of the answer that is coming; nil: none
 }
 
 func (k *keptState) reset() {
@@ -38,10 +40,25 @@ func (k *keptState) reset() {
 	*k = keptState{key: key}
 }
 
-// noteKey notes what the request is known by, before an attempt may change its head.
-func (x *exchange) noteKey() {
+// noteCaller notes whether the request says who is asking, before anything can take that
+// away: what a filter or the upstream has made of it is for that caller only. Of
+// x-forwarded-client-cert it counts what they see. It is for each GET, whose route nobody
+// knows yet, and so it looks only for names that the head has bits for.
+func (x *exchange) noteCaller() {
+	x.kept.anonymous = x.Request.Method == codec.MethodGet && responsecache.Anonymous(&x.Request.Header)
+}
+
+// noteWanted notes whether the fallback of the route that was found may have an answer to
+// the request as it came.
+func (x *exchange) noteWanted() {
 	f := x.configuredFallback()
-	x.kept.usable = f != nil && f.Cached != nil && responsecache.Usable(&x.Request) && !grpc.Is(&x.Request.Header)
+	x.kept.wanted = f != nil && f.Cached != nil && x.kept.anonymous && responsecache.Usable(&x.Request)
+}
+
+// noteKey notes what the request is known by, before an attempt may change its head. What
+// filters and routes have added counts as what has come.
+func (x *exchange) noteKey() {
+	x.kept.usable = x.kept.wanted && responsecache.Usable(&x.Request) && !grpc.Is(&x.Request.Header)
 	if x.kept.usable || !responsecache.Safe(x.Request.Method) && x.tunnel == noTunnel && !x.w.proxy.answers.Empty() {
 		x.kept.owner = x.cluster
 		x.kept.key = responsecache.AppendKey(x.kept.key[:0], x.Request.Known(codec.NameXForwardedProto), &x.Request)

@@ -179,3 +179,93 @@ func TestAnAnswerThatBreaksOffIsNotKept(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// What says who is asking counts also where it never gets to the upstream.
+func TestACallersAnswerIsForNobodyElse(t *testing.T) {
+	removed := []string{"range", "authorization", "proxy-authorization", "cookie", "x-forwarded-client-cert"}
+	byRoute := func(s *resource.Snapshot) {
+		s.Routes["r"].VirtualHosts[0].Routes[0].HeaderEdits.RequestRemove = removed
+	}
+	internal := func(s *resource.Snapshot) { s.Routes["r"].InternalOnly = removed[1:] }
+	for _, tt := range []struct {
+		name string
+		edit func(*resource.Snapshot)
+	}{
+		{"the route removes it", byRoute},
+		{"it is for internal requests only", internal},
+		{"nobody removes it", func(*resource.Snapshot) {}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, down := keeping(t, func(s *resource.Snapshot) {
+				s.Listeners["l"].FilterChains[0].HTTP.ClientCert.Mode = resource.ForwardAlways
+				tt.edit(s)
+			})
+			const outside = "X-Forwarded-For: 203.0.113.1"
+			alice := []string{"Authorization: alice", "Proxy-Authorization: alice", "Cookie: a=alice", "X-Forwarded-Client-Cert: URI=spiffe://alice"}
+			for i, field := range append(alice, "Range: bytes=0-9") {
+				path := fmt.Sprint("/", i)
+				down.Store(false)
+				r.ask("GET", path, outside, field, "X-V: for alice")
+				down.Store(true)
+				for _, bob := range []string{strings.ReplaceAll(field, "alice", "bob"), ""} {
+					if resp, body := r.ask("GET", path, outside, bob); resp.StatusCode < 500 {
+						t.Errorf("%q gets what %q got: %d %q", bob, field, resp.StatusCode, body)
+					}
+				}
+				down.Store(false)
+				r.ask("GET", path, outside, "X-V: for all")
+				down.Store(true)
+				if resp, body := r.ask("GET", path, outside); resp.StatusCode != 200 || body != "hello for all" {
+					t.Errorf("who says nothing gets %d %q", resp.StatusCode, body)
+				}
+				if resp, body := r.ask("GET", path, outside, field); resp.StatusCode < 500 {
+					t.Errorf("%q gets what all get: %d %q", field, resp.StatusCode, body)
+				}
+			}
+		})
+	}
+}
+
+// A certificate that a client only claims to have never gets anywhere.
+func TestAForgedCertificateKeepsNobodyFromAnAnswer(t *testing.T) {
+	r, down := keeping(t, nil)
+	r.ask("GET", "/a", "X-Forwarded-Client-Cert: URI=spiffe://a")
+	down.Store(true)
+	if resp, body := r.ask("GET", "/a", "X-Forwarded-Client-Cert: URI=spiffe://b"); resp.StatusCode != 200 {
+		t.Errorf("%d %q", resp.StatusCode, body)
+	}
+}
+
+// Streams that are open keep no other answer from being kept.
+func TestOpenStreamsLeaveRoomForAnswers(t *testing.T) {
+	b := backend(t, func(w http.ResponseWriter, q *http.Request) {
+		if kind := q.Header.Get("X-Stream"); kind != "" {
+			w.Header().Set("Content-Type", kind)
+			fmt.Fprint(w, ": hi\n\n")
+			w.(http.Flusher).Flush()
+			<-q.Context().Done()
+			return
+		}
+		fmt.Fprint(w, "good")
+	})
+	r, _ := keeping(t, func(s *resource.Snapshot) {
+		s.Assignments["c"] = assignment("c", b)
+		s.Clusters["c"].Fallback.Cached.MaxBody = 64 << 10
+	})
+	for i := range 40 {
+		q, err := http.NewRequest("GET", fmt.Sprintf("http://%s/%d", r.addr, i), http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		q.Header.Set("X-Stream", []string{"text/event-stream", "application/x-ndjson"}[i%2])
+		resp, err := r.client().Do(q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+	}
+	r.ask("GET", "/a")
+	if s := r.p.answers.StatsOffLoop(); s.Entries != 1 || s.Refused != 0 {
+		t.Errorf("%+v", s)
+	}
+}

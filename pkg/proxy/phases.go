@@ -38,6 +38,8 @@ const (
 func (x *exchange) matchRoute() filter.Verdict {
 	if x.findRoute() == filter.Reply {
 		x.routeReply, x.answered = x.Local, true
+	} else {
+		x.noteWanted()
 	}
 	return filter.Next
 }

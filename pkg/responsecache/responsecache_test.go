@@ -87,6 +87,7 @@ func TestASharedCacheKeepsOnlyWhatItMay(t *testing.T) {
 		{"authorization: Basic x", "cache-control: public, s-maxage=60", false},
 		{"proxy-authorization: Basic x", "", false},
 		{"cookie: a=b", "", false},
+		{"x-forwarded-client-cert: URI=spiffe://a", "", false},
 		{"range: bytes=0-1", "", false},
 		{"cache-control: no-store", "", false},
 		{":method: HEAD", "", false},

@@ -11,11 +11,22 @@ import (
 )
 
 // Usable reports whether the answer to a request may be kept and used again at all. What
-// says who is asking never is: such answers would be for one caller only.
+// says who is asking never is: such answers would be for one caller only. Who takes
+// fields away from requests has to ask before, too.
 func Usable(h *codec.RequestHead) bool {
 	return h.Method == codec.MethodGet && h.BodyLength == codec.BodyNone && !h.Upgrade &&
-		!h.HasKnown(codec.NameAuthorization) && !h.HasKnown(codec.NameProxyAuthorization) && !h.HasKnown(codec.NameCookie) &&
-		h.Get("range") == nil
+		Anonymous(&h.Header) && h.Get("range") == nil
+}
+
+// callers are the names of what says who is asking.
+var callers = codec.NewNameSet(codec.NameAuthorization, codec.NameProxyAuthorization, codec.NameCookie, codec.NameXForwardedClientCert)
+
+// Anonymous reports whether nothing in a request says who is asking. It costs a test of
+// bits where there is nothing.
+func Anonymous(h *codec.Header) bool {
+	return !h.MayHaveAny(&callers) ||
+		!h.HasKnown(codec.NameAuthorization) && !h.HasKnown(codec.NameProxyAuthorization) &&
+			!h.HasKnown(codec.NameCookie) && !h.HasKnown(codec.NameXForwardedClientCert)
 }
 
 // Safe reports whether a method leaves what is kept as it is (RFC 9110 §9.2.1).
