@@ -110,7 +110,11 @@ func (c *client) followEvents(ctx context.Context, v url.Values, output string) 
 		case f.Type == "reset":
 			return errors.New("this reader fell behind, and events were missed: run it again")
 		case output == "json":
-			_, err := fmt.Fprintln(c.io.out, f.Data)
+			line, err := jsonLine(f.Data)
+			if err != nil {
+				return c.stranger(err)
+			}
+			_, err = fmt.Fprintln(c.io.out, line)
 			return err
 		}
 		return c.printEvent([]byte(f.Data))

@@ -7,16 +7,50 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 )
 
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
 	enc.SetIndent("", "  ")
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, quiet(b.String()))
+	return err
+}
+
+// jsonLine is JSON that others have encoded, as one line; what is no JSON is an error.
+func jsonLine(data string) (string, error) {
+	var b bytes.Buffer
+	if err := json.Compact(&b, []byte(data)); err != nil {
+		return "", err
+	}
+	return quiet(b.String()), nil
+}
+
+// quiet escapes the control characters that JSON allows in strings, DEL and C1: to
+// terminals they may be commands. JSON has them nowhere else.
+func quiet(text string) string {
+	noisy := func(r rune) bool { return r >= 0x7f && r < 0xa0 || r == utf8.RuneError }
+	if strings.IndexFunc(text, noisy) < 0 {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text { // a byte that is no UTF-8 comes as U+FFFD
+		if noisy(r) && r != utf8.RuneError {
+			fmt.Fprintf(&b, "\\u%04x", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // writeRaw writes JSON from the server, indented, or as YAML in the same order.

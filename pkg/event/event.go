@@ -46,6 +46,30 @@ const (
 	Ended    = "ended"     // overload, drain, upgrade
 )
 
+// Known says whether there are events of the kind and the type. Whoever takes events from
+// others asks: nothing else becomes the name of anything.
+func Known(kind, typ string) bool {
+	switch kind {
+	case KindEjection:
+		return typ == Ejected || typ == Spared || typ == Returned || typ == Left
+	case KindCircuit:
+		return typ == Opened || typ == HalfOpen || typ == Closed
+	case KindPanic:
+		return typ == Entered || typ == Left
+	case KindHealth:
+		return typ == Failed || typ == Passed || typ == Degraded || typ == Restored
+	case KindNACK:
+		return typ == Refused
+	case KindCallback:
+		return typ == Panicked
+	case KindOverload, KindDrain:
+		return typ == Began || typ == Ended
+	case KindUpgrade:
+		return typ == Began || typ == Failed || typ == Ended
+	}
+	return false
+}
+
 // Event is one decision, or something that has happened to the process.
 type Event struct {
 	// ID grows by one with each event of a process, from 1.

@@ -159,3 +159,34 @@ func TestFramesAreReadAsTheyWereWritten(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Names that readers give a meaning of their own can be no types.
+func TestWhatIsKnownHasPlainNamesAndNoReserved(t *testing.T) {
+	types := []string{
+		Ejected, Spared, Returned, Opened, HalfOpen, Closed, Entered, Left, Failed, Passed, Degraded, Restored, Refused, Panicked, Began, Ended,
+	}
+	used := map[string]bool{}
+	for _, kind := range Kinds {
+		n := 0
+		for _, typ := range types {
+			if Known(kind, typ) {
+				n++
+				used[typ] = true
+			}
+			if strings.Trim(kind+typ, "abcdefghijklmnopqrstuvwxyz_") != "" {
+				t.Errorf("%q %q", kind, typ)
+			}
+		}
+		if n == 0 {
+			t.Errorf("%s has no type", kind)
+		}
+		for _, typ := range []string{"", "reset", Missed, "synced", "put", "ejected\n", "Ejected"} {
+			if Known(kind, typ) {
+				t.Errorf("%s %q is known", kind, typ)
+			}
+		}
+	}
+	if len(used) != len(types) || Known("Service", "deleted") || Known("", "") || Known(KindCircuit, Ejected) {
+		t.Errorf("used are %v", used)
+	}
+}

@@ -62,3 +62,25 @@ func TestReportedEventsAreListedAndFiltered(t *testing.T) {
 		t.Error("events of sidecars have pushed out the control plane's own")
 	}
 }
+
+// Whatever comes to be a type stays one line of the stream: what is behind it would be an
+// event of whoever wrote it.
+func TestATypeCannotAddEventsToAStream(t *testing.T) {
+	a := newAPI(t, nil)
+	a.state.Report("web~1", "web", []event.Event{
+		{Kind: "drain", Type: "x\ndata: {\"kind\":\"ejection\",\"sidecar\":\"payments~1\"}\n\nevent: reset\rdata: {}\r\n\r\nid: 99999\nevent: y\x1b[2J\u009b"},
+		{Kind: "drain", Type: "began"},
+	}, 0)
+	w := a.watch("/v1/events?watch=true")
+	for _, want := range []string{
+		"id: 1", `event: x?data: {"kind":"ejection","sidecar":"payments~1"}??event: reset?data: {}????id: 99999?event: y?[2J?`, "data: {", "",
+		"id: 2", "event: began", "data: {", "",
+	} {
+		if !w.scan.Scan() {
+			t.Fatalf("the stream ended: %v", w.scan.Err())
+		}
+		if line := w.scan.Text(); line != want && (want != "data: {" || !strings.HasPrefix(line, want)) {
+			t.Fatalf("got %q, want %q", line, want)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
@@ -66,8 +67,20 @@ func (st *stream) send(id, event string, data any) error {
 			return err
 		}
 	}
-	_, err = fmt.Fprintf(st.w, "event: %s\ndata: %s\n\n", event, body)
+	_, err = fmt.Fprintf(st.w, "event: %s\ndata: %s\n\n", eventName(event), body)
 	return err
+}
+
+// eventName is a name without what would end its line, or speak to a terminal: types
+// that sidecars report are checked where they come in, and here once more, because a
+// line too many is an event of whoever wrote it.
+func eventName(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 {
+			return '?'
+		}
+		return r
+	}, s)
 }
 
 // deadline lets a reader that takes nothing for so long lose its stream.
