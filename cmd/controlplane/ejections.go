@@ -19,26 +19,47 @@ func ejectedOf(x sidecarservice.Ejected) rest.EjectedEndpoint {
 // maxNamedSidecars bounds the sidecars that an explanation names for an endpoint.
 const maxNamedSidecars = 3
 
-// addEjections says of endpoints which sidecars leave them out, and since when.
+// ejectionsOf are those of one endpoint: the first by name, and how many there are.
+type ejectionsOf struct {
+	first []sidecarservice.Ejected
+	count int
+}
+
+// addEjections says of endpoints which sidecars leave them out, and since when. It goes
+// through what is reported once, however many endpoints there are.
 func (e explainer) addEjections(endpoints []rest.ExplainStep) {
-	all := e.ejected()
-	now := time.Now()
-	for i := range endpoints {
-		step := &endpoints[i]
+	type place struct{ cluster, endpoint string }
+	of := func(step *rest.ExplainStep) place {
 		service, _, _ := strings.Cut(step.Object, "/")
-		var by []string
-		for _, x := range all {
-			if x.Endpoint == step.Name && x.Cluster == encode.OutboundCluster(service) {
-				by = append(by, fmt.Sprintf("%s (%s ago, %s)", x.Node, age(x.Since, now), x.Detector))
-			}
-		}
-		if len(by) == 0 {
+		return place{encode.OutboundCluster(service), step.Name}
+	}
+	wanted := make(map[place]*ejectionsOf, len(endpoints))
+	for i := range endpoints {
+		wanted[of(&endpoints[i])] = &ejectionsOf{}
+	}
+	for _, x := range e.ejected() {
+		w := wanted[place{x.Cluster, x.Endpoint}]
+		if w == nil {
 			continue
 		}
-		more := ""
-		if n := len(by) - maxNamedSidecars; n > 0 {
-			by, more = by[:maxNamedSidecars], fmt.Sprintf(" and %d more", n)
+		if w.count++; len(w.first) < maxNamedSidecars {
+			w.first = append(w.first, x)
 		}
-		step.Reason += "; ejected by " + strings.Join(by, ", ") + more
+	}
+	now := time.Now()
+	for i := range endpoints {
+		w := wanted[of(&endpoints[i])]
+		if w.count == 0 {
+			continue
+		}
+		by := make([]string, len(w.first))
+		for j, x := range w.first {
+			by[j] = fmt.Sprintf("%s (%s ago, %s)", x.Node, age(x.Since, now), x.Detector)
+		}
+		more := ""
+		if n := w.count - len(w.first); n > 0 {
+			more = fmt.Sprintf(" and %d more", n)
+		}
+		endpoints[i].Reason += "; ejected by " + strings.Join(by, ", ") + more
 	}
 }

@@ -1116,7 +1116,7 @@ func (x *EventAck) GetRefused() uint32 {
 }
 
 // Event is one decision of a sidecar, or something that has happened to it. docs/events.md
-// lists kinds, types and numbers; a receiver shows those that it does not know.
+// lists kinds, types and numbers; a receiver refuses kinds and types that it does not know.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Grows by one with each event of a process.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -75,8 +74,7 @@ type Service struct {
 	counts    counts
 
 	ejections ejections
-	reporting sync.Mutex // guards reporters
-	reporters buckets
+	reporting reporting
 
 	certificates certificates
 	stopped      chan struct{} // closed by Stop
