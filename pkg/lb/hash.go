@@ -4,7 +4,6 @@ package lb
 
 import (
 	"encoding/binary"
-	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -17,9 +16,6 @@ func Hash(s string) uint64 { return xxhash.Sum64String(s) }
 
 // HashBytes is Hash of bytes.
 func HashBytes(b []byte) uint64 { return xxhash.Sum64(b) }
-
-// CombineHash adds the next hash policy's result to what earlier ones made.
-func CombineHash(sofar, next uint64) uint64 { return bits.RotateLeft64(sofar, 1) ^ next }
 
 // hashed picks by the table of a ring or of maglev; requests without a hash go to
 // a random place of it.

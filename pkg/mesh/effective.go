@@ -2,21 +2,6 @@
 
 package mesh
 
-// RoutesOf lists the routes attached to a service, the oldest first: the order
-// in which the Gateway API breaks ties.
-func (m *Model) RoutesOf(service string) []*HTTPRoute {
-	var out []*HTTPRoute
-	for _, r := range Ordered[*HTTPRoute](m, KindHTTPRoute) {
-		for _, p := range r.Spec.ParentRefs {
-			if p.Name == service {
-				out = append(out, r)
-				break
-			}
-		}
-	}
-	return out
-}
-
 // PolicyOf is the policy in force for a service, or nil: the oldest wins.
 func (m *Model) PolicyOf(service string) *TrafficPolicy {
 	var best *TrafficPolicy

@@ -48,13 +48,3 @@ var opensslNames = map[uint16]string{
 	tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384:         "ECDHE-RSA-AES256-GCM-SHA384",
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256:   "ECDHE-RSA-CHACHA20-POLY1305",
 }
-
-// SuiteByName returns the TLS 1.2 suite that OpenSSL and Envoy call so.
-func SuiteByName(name string) (uint16, bool) {
-	for id, s := range opensslNames {
-		if s == name {
-			return id, true
-		}
-	}
-	return 0, false
-}

@@ -9,10 +9,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
-// failureShedDispatch is failureOverloaded where the connection ends with it. Envoy
-// says 500 there; nobody could tell that it is worth another try elsewhere.
-var failureShedDispatch = failureOverloaded
-
 // failureNoConnection is of attempts that would need a connection to be made.
 var failureNoConnection = failure{
 	Flag: record.UO, Status: 503, Details: "upstream_reset_before_response_started{overflow|connection_shed}",
@@ -44,7 +40,8 @@ func (d *downstreamConn) shedHTTP1() bool {
 		return true
 	case d.w.sheds(resource.ShedHTTP1):
 		m.stats.on[d.w.index].rqOverload++
-		d.refuse(m, &failureShedDispatch, failureShedDispatch.Details)
+		// Envoy says 500 here; nobody could tell that it is worth another try elsewhere.
+		d.refuse(m, &failureOverloaded, failureOverloaded.Details)
 		return true
 	}
 	return false
