@@ -33,25 +33,17 @@ func (x *exchange) followWebSocket() {
 }
 
 // fromWebClient is what of the client's bytes goes on.
-func (x *exchange) fromWebClient(b []byte) []byte {
-	f := &x.web.fromClient
-	switch {
-	case f.cut:
-		return nil
-	case !x.web.leaves:
-		f.pass(b)
-		return b
-	}
-	return b[:f.step(b)]
-}
+func (x *exchange) fromWebClient(b []byte) []byte { return x.web.passed(&x.web.fromClient, b) }
 
 // fromWebServer is what of the endpoint's bytes goes on.
-func (x *exchange) fromWebServer(b []byte) []byte {
-	f := &x.web.fromServer
+func (x *exchange) fromWebServer(b []byte) []byte { return x.web.passed(&x.web.fromServer, b) }
+
+// passed is what of one end's bytes goes on.
+func (t *webTunnel) passed(f *webFrames, b []byte) []byte {
 	switch {
 	case f.cut:
 		return nil
-	case !x.web.leaves:
+	case !t.leaves:
 		f.pass(b)
 		return b
 	}
