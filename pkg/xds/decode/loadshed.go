@@ -20,11 +20,7 @@ func (j *job) loadShedPoints(list []*overloadv3.LoadShedPoint, monitors map[stri
 		}
 		j.only(seen[kind], at.field("name"), "is that of another point")
 		seen[kind] = true
-		point := resource.LoadShedPoint{Kind: kind}
-		for n, t := range m.GetTriggers() {
-			point.Triggers = append(point.Triggers, j.overloadTrigger(t, monitors, at.item("triggers", n)))
-		}
-		out = append(out, point)
+		out = append(out, resource.LoadShedPoint{Kind: kind, Triggers: j.overloadTriggers(m.GetTriggers(), monitors, at)})
 	}
 	return out
 }

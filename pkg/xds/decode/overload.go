@@ -55,10 +55,7 @@ func (j *job) overload(m *overloadv3.OverloadManager, p *place) *resource.Overlo
 		}
 		j.only(seen[kind], at.field("name"), "is that of another action")
 		seen[kind] = true
-		out := resource.OverloadAction{Kind: kind}
-		for n, t := range a.GetTriggers() {
-			out.Triggers = append(out.Triggers, j.overloadTrigger(t, names, at.item("triggers", n)))
-		}
+		out := resource.OverloadAction{Kind: kind, Triggers: j.overloadTriggers(a.GetTriggers(), names, at)}
 		if c := a.GetTypedConfig(); c != nil {
 			j.only(kind != resource.ActionReduceTimeouts, at.field("typed_config"), notSupported)
 			var s overloadv3.ScaleTimersOverloadActionConfig
@@ -99,6 +96,14 @@ func (j *job) monitor(name string, a *anypb.Any, p *place) resource.OverloadMoni
 		out.Kind, out.Max = resource.MonitorLoopDelay, uint64(j.loopDelay(text, p))
 	default:
 		j.fail(p, "unsupported resource monitor %q", clip(a.GetTypeUrl(), 200))
+	}
+	return out
+}
+
+// overloadTriggers reads those of an action or a load-shed point, whose place is at.
+func (j *job) overloadTriggers(list []*overloadv3.Trigger, monitors map[string]bool, at *place) (out []resource.OverloadTrigger) {
+	for i, t := range list {
+		out = append(out, j.overloadTrigger(t, monitors, at.item("triggers", i)))
 	}
 	return out
 }
