@@ -296,5 +296,8 @@ func actionOf(h encode.Hit) string {
 	if h.Retries > 0 {
 		out += fmt.Sprintf(", up to %d %s on %s", h.Retries, plural(int(h.Retries), "retry", "retries"), h.RetryOn)
 	}
+	if h.HedgeAfter > 0 {
+		out += ", another attempt beside the one under way after " + h.HedgeAfter.String()
+	}
 	return out
 }

@@ -130,6 +130,7 @@ func (s *Status) httpRoute(m *Model, r *HTTPRoute) {
 	for i := range r.Spec.Rules {
 		rule, at := &r.Spec.Rules[i], index("spec.rules", i)
 		s.backends(m, at, rule)
+		s.unhedged(m, r, at, rule)
 		for _, match := range rule.identities() {
 			if s.shadowed(m, r, i, match) {
 				break
@@ -144,6 +145,7 @@ func (s *Status) grpcRoute(m *Model, r *GRPCRoute) {
 	h := r.HTTP()
 	for i := range h.Spec.Rules {
 		s.backends(m, index("spec.rules", i), &h.Spec.Rules[i])
+		s.unhedged(m, r, index("spec.rules", i), &h.Spec.Rules[i])
 		for _, match := range r.Spec.Rules[i].identities() {
 			if s.shadowed(m, r, i, match) {
 				break
@@ -190,6 +192,23 @@ func (s *Status) backends(m *Model, at string, rule *HTTPRule) {
 	for j, f := range rule.Filters {
 		if f.RequestMirror != nil {
 			s.service(m, index(at+".filters", j)+".requestMirror.backendRef.name", f.RequestMirror.BackendRef.Name)
+		}
+	}
+}
+
+// unhedged finds rules whose words keep a policy's hedging out of force.
+func (s *Status) unhedged(m *Model, r Route, at string, rule *HTTPRule) {
+	field := rule.unhedged()
+	if field == "" {
+		return
+	}
+	for _, p := range r.Parents() {
+		if policy := m.PolicyOf(p.Name); policy != nil && policy.Spec.Hedging != nil {
+			s.Conditions = append(s.Conditions, Condition{
+				Type: ConditionConflicted, Status: true, Reason: "NotHedged", Field: at + "." + field,
+				Message: fmt.Sprintf("%s hedges requests to %q: those of this rule are not hedged, as it bounds each attempt, or allows no further one", policy.Key(), p.Name),
+			})
+			return
 		}
 	}
 }

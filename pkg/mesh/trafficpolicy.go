@@ -18,6 +18,7 @@ type TrafficPolicySpec struct {
 	CircuitBreaker   *CircuitBreaker   `json:"circuitBreaker,omitempty" doc:"When requests stop for a while because too many fail."`
 	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty" doc:"When a single instance is left out for a while."`
 	Retries          *Retries          `json:"retries,omitempty" doc:"What is tried again when no route says so."`
+	Hedging          *Hedging          `json:"hedging,omitempty" doc:"When another attempt is made while one goes on; never when empty."`
 	Timeouts         *Timeouts         `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
 	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open, no instance is left, or none answers."`
 	RateLimit        *RateLimit        `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
@@ -133,6 +134,9 @@ func (p *TrafficPolicy) check(f *faults) {
 		if t := p.Spec.Timeouts; t != nil && t.Request != nil && r.PerTryTimeout != nil && *t.Request > 0 && *r.PerTryTimeout > *t.Request {
 			f.add("spec.retries.perTryTimeout", "%s is more than the whole request's %s", *r.PerTryTimeout, *t.Request)
 		}
+	}
+	if h := p.Spec.Hedging; h != nil {
+		h.check(f, "spec.hedging", &p.Spec)
 	}
 	if fb := p.Spec.Fallback; fb != nil {
 		fb.check(f, "spec.fallback", p.Spec.TargetRef.Name)

@@ -91,8 +91,8 @@ func (t *routeTable) forward(rule *mesh.HTTPRule, m *mesh.HTTPMatch, parent stri
 	return a, nil
 }
 
-// fallthroughTo is the route of a service where no other matches.
-func (t *routeTable) fallthroughTo(service string) *routev3.Route {
+// fallthroughTo has the routes of a service where no other matches.
+func (t *routeTable) fallthroughTo(service string) []*routev3.Route {
 	rule := &mesh.HTTPRule{BackendRefs: []mesh.HTTPBackendRef{{Name: service}}}
 	a, err := t.forward(rule, &mesh.HTTPMatch{}, service)
 	if err != nil { // the policy's retries: the defaults take their place
@@ -102,11 +102,11 @@ func (t *routeTable) fallthroughTo(service string) *routev3.Route {
 		a = &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: OutboundCluster(service)}}
 		t.timeouts(a, nil, nil)
 	}
-	return &routev3.Route{
+	return t.hedged(&routev3.Route{
 		Name:   "default",
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: a},
-	}
+	}, rule, "", service)
 }
 
 func (t *routeTable) spec(service string) mesh.TrafficPolicySpec {

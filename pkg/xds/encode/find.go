@@ -33,6 +33,7 @@ type Hit struct {
 	Timeout     time.Duration
 	RetryOn     string
 	Retries     uint32
+	HedgeAfter  time.Duration // 0: it does not hedge
 	Rewrite     string
 	Redirect    string // what the answer is, where there is one
 	Direct      uint32 // status of a local answer
@@ -191,6 +192,9 @@ func (h *Hit) act(route *routev3.Route) {
 	a := route.GetRoute()
 	h.Timeout = a.GetTimeout().AsDuration()
 	h.RetryOn, h.Retries = a.GetRetryPolicy().GetRetryOn(), a.GetRetryPolicy().GetNumRetries().GetValue()
+	if a.GetHedgePolicy().GetHedgeOnPerTryTimeout() {
+		h.HedgeAfter = a.GetRetryPolicy().GetPerTryTimeout().AsDuration()
+	}
 	switch {
 	case a.GetPrefixRewrite() != "":
 		h.Rewrite = a.GetPrefixRewrite()

@@ -127,10 +127,12 @@ func (t *routeTable) compileRoute(r *source, parent string) ([]ranked, error) {
 					return nil, fmt.Errorf("spec.rules[%d]: %w", i, err)
 				}
 				route.Name = r.name() + "/" + name + "/" + strconv.Itoa(j)
-				if err := Validate(route); err != nil {
-					return nil, fmt.Errorf("spec.rules[%d]: %w", i, err)
+				for _, route := range t.hedged(route, rule, matches[j].Method, parent) {
+					if err := Validate(route); err != nil {
+						return nil, fmt.Errorf("spec.rules[%d]: %w", i, err)
+					}
+					out = append(out, r.rank(i, j, &matches[j], route))
 				}
-				out = append(out, r.rank(i, j, &matches[j], route))
 			}
 		}
 	}
@@ -172,9 +174,7 @@ func (t *routeTable) service(name string) []*routev3.VirtualHost {
 		}
 	}
 	if streams := t.index.StreamsOf(name); len(streams) > 0 {
-		if p := t.index.Policy(name); p != nil && p.Spec.Fault != nil {
-			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: "spec.fault: the service's ports carry connections, and only requests have faults"})
-		}
+		t.onlyRequests(name)
 		return t.streamHosts(name, streams)
 	}
 	apart := t.portsApart(name, ports)
@@ -200,6 +200,25 @@ func (t *routeTable) service(name string) []*routev3.VirtualHost {
 	}
 	delete(t.claimed, name)
 	return append(hosts, t.host(name, name, port, domains))
+}
+
+// onlyRequests names what the policy of a service of connections says of requests.
+func (t *routeTable) onlyRequests(service string) {
+	p := t.index.Policy(service)
+	if p == nil {
+		return
+	}
+	for _, part := range []struct {
+		field, why string
+		said       bool
+	}{
+		{"fault", "have faults", p.Spec.Fault != nil},
+		{"hedging", "are hedged", p.Spec.Hedging != nil},
+	} {
+		if part.said {
+			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: "spec." + part.field + ": the service's ports carry connections, and only requests " + part.why})
+		}
+	}
 }
 
 // portsApart are the ports with routes that other ports do not have.
@@ -239,7 +258,7 @@ func (t *routeTable) finish(name, service string, list []ranked, domains []strin
 	for _, k := range list {
 		h.Routes = append(h.Routes, k.route)
 	}
-	h.Routes = append(h.Routes, t.fallthroughTo(service))
+	h.Routes = append(h.Routes, t.fallthroughTo(service)...)
 	if p := t.index.Policy(service); p != nil && p.Spec.Fault != nil && t.flavor != GRPC {
 		if err := addFault(h, p.Spec.Fault); err != nil {
 			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: err.Error()})
