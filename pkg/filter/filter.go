@@ -5,6 +5,7 @@ package filter
 import (
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
@@ -190,6 +191,10 @@ type Spec struct {
 	// Build takes the place of Parse where pkg/xds/decode reads the configuration: it
 	// turns the resource into what New takes, once, so that it may hold what workers share.
 	Build func(resource any) any
+	// Secrets is told of all secrets (SDS) that there are, by name, whenever they have
+	// changed and before a configuration that needs them is in service; off the loops.
+	// They must not be changed, shown or kept on disk. Nil where filters need none.
+	Secrets func(all map[string]*resource.Secret)
 	// PerRoute: the filter reads its settings of Exchange.Setting. Those of other
 	// filters are refused, so that nobody believes them in force.
 	PerRoute bool
@@ -216,6 +221,13 @@ type Count struct {
 	Name, Help      string
 	Value           uint64
 	Gauge           bool // a state: values of workers add up, too
+}
+
+// NeedsSecret is a configuration that a secret is needed for.
+type NeedsSecret interface {
+	// NeededSecret is the name of the secret, which comes by ADS, "" for none, and how
+	// long the configuration waits for it before it is in service without.
+	NeededSecret() (name string, wait time.Duration)
 }
 
 // Registry finds specs by type URL.

@@ -239,6 +239,11 @@ func (p *Proxy) Apply(s *resource.Snapshot) error {
 	renewed := p.snapshot == nil || !maps.Equal(p.snapshot.Secrets, s.Secrets)
 	if renewed {
 		p.shared = mtls.Shared{}
+		for _, spec := range p.options.Filters.All() {
+			if spec.Secrets != nil {
+				spec.Secrets(s.Secrets)
+			}
+		}
 	}
 	names := p.changedClusters(s)
 	p.snapshot = s

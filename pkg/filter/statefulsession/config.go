@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -28,8 +29,11 @@ type Config struct {
 	attributes string // of Set-Cookie, after Max-Age
 	strict     bool
 	notFound   int // status where the endpoint is not there; 0: 503
-	// Of values that are encrypted; nil: they are not.
-	sealer   *sealer
+	// Of values that are encrypted; outdated is nil where they are not.
+	keys     keys   // of files
+	secret   string // the name of the one with the keys, in place of files
+	wait     time.Duration
+	with     []byte // what values are bound to: kind and name of the state
 	outdated *outdated
 }
 

@@ -42,12 +42,9 @@ const (
 	sealedText  = (sealedBytes + 28) / 3 * 4
 )
 
-// sealer encrypts with the first of its keys, and decrypts with all. It is immutable and
-// may be used by all workers.
-type sealer struct {
-	keys []cipher.AEAD // each makes its own random nonces
-	with []byte        // what values are bound to: kind and name of the state
-}
+// keys are one or two: the first encrypts, all decrypt. They are immutable, may be used by
+// all workers, and make their own random nonces.
+type keys []cipher.AEAD
 
 // outdated is in an exchange's slot in place of the settings: the session is to be told
 // again, by the newest key.
@@ -58,6 +55,7 @@ type outdated struct{ config *Config }
 //	cookie: {name: sid, path: /, ttl: 1h, attributes: {SameSite: Strict}}
 //	header: x-session                # or this
 //	keyFiles: [/run/key-2, /run/key-1]
+//	keySecret: {name: keys, initialFetchTimeout: 2s}   # or this, of ADS
 func (c *Config) encrypted(b []byte) error {
 	var url string
 	var value structpb.Struct
@@ -83,6 +81,8 @@ func (c *Config) encrypted(b []byte) error {
 			if c.name = strings.ToLower(v.GetStringValue()); !token(c.name) {
 				err = fmt.Errorf("%q is no header name", c.name)
 			}
+		case "keySecret":
+			err = c.keySecret(v.GetStructValue())
 		case "keyFiles":
 			for _, f := range v.GetListValue().GetValues() {
 				files = append(files, f.GetStringValue())
@@ -103,7 +103,14 @@ func (c *Config) encrypted(b []byte) error {
 	default:
 		c.kind = byHeader
 	}
-	return within("value.keyFiles", c.seal(files))
+	c.with, c.outdated = fmt.Appendf(nil, "outrigger session %d %s", c.kind, c.name), &outdated{c}
+	if c.secret != "" {
+		if fields["keyFiles"] != nil {
+			return errors.New("value: want exactly one of keyFiles and keySecret")
+		}
+		return nil
+	}
+	return within("value.keyFiles", c.readKeys(files))
 }
 
 func (c *Config) encryptedCookie(s *structpb.Struct) error {
@@ -149,20 +156,18 @@ func (c *Config) encryptedCookie(s *structpb.Struct) error {
 	return nil
 }
 
-// seal reads the keys.
-func (c *Config) seal(files []string) error {
+// readKeys reads the keys of files.
+func (c *Config) readKeys(files []string) error {
 	if len(files) == 0 || len(files) > maxKeys {
 		return fmt.Errorf("want one file, or two: the new key's and the old one's; there are %d", len(files))
 	}
-	s := &sealer{with: fmt.Appendf(nil, "outrigger session %d %s", c.kind, c.name)}
 	for i, name := range files {
 		k, err := readKey(name)
 		if err != nil {
 			return fmt.Errorf("[%d]: %w", i, err)
 		}
-		s.keys = append(s.keys, k)
+		c.keys = append(c.keys, k)
 	}
-	c.sealer, c.outdated = s, &outdated{c}
 	return nil
 }
 
@@ -181,6 +186,10 @@ func readKey(name string) (cipher.AEAD, error) {
 	if err != nil || len(key) != keyBytes {
 		return nil, fmt.Errorf("%s: want the base64 of %d random bytes, as openssl rand -base64 %d writes it", name, keyBytes, keyBytes)
 	}
+	return newKey(key)
+}
+
+func newKey(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
 		return nil, err
@@ -188,14 +197,14 @@ func readKey(name string) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// appendSealed appends the text of an encrypted session.
-func (f *session) appendSealed(dst []byte, c *Config, a netip.AddrPort, expires int64) []byte {
+// appendSealed appends the text of an encrypted session, by the first key.
+func (f *session) appendSealed(dst []byte, c *Config, k keys, a netip.AddrPort, expires int64) []byte {
 	f.scratch = appendCookie(append(f.scratch[:0], 0), a, expires)
 	f.scratch[0] = byte(len(f.scratch) - 1)
 	for len(f.scratch) < sealedBytes {
 		f.scratch = append(f.scratch, 0)
 	}
-	f.sealed = c.sealer.keys[0].Seal(f.sealed[:0], nil, f.scratch, c.sealer.with)
+	f.sealed = k[0].Seal(f.sealed[:0], nil, f.scratch, c.with)
 	return base64.RawURLEncoding.AppendEncode(dst, f.sealed)
 }
 
@@ -210,8 +219,8 @@ func (f *session) open(c *Config, value []byte) (a netip.AddrPort, old, ok bool)
 	if err != nil {
 		return a, false, false
 	}
-	for i, k := range c.sealer.keys {
-		plain, err := k.Open(f.scratch[:0], nil, sealed, c.sealer.with)
+	for i, k := range f.keysOf(c) {
+		plain, err := k.Open(f.scratch[:0], nil, sealed, c.with)
 		if err != nil {
 			continue
 		}

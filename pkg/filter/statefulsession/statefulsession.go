@@ -29,11 +29,12 @@ const filterName = "envoy.filters.http.stateful_session"
 
 // Spec describes the filter.
 func Spec() filter.Spec {
+	ring := new(keyring)
 	return filter.Spec{
-		Name: filterName, TypeURL: TypeURL, Parse: parse,
+		Name: filterName, TypeURL: TypeURL, Parse: parse, Secrets: ring.take,
 		New: func(config any, w filter.Worker) filter.Filter {
 			c, _ := config.(*Config)
-			return &session{config: c, name: w.Name, slot: w.Slot, wall: w.Loop.Wall}
+			return &session{config: c, name: w.Name, slot: w.Slot, wall: w.Loop.Wall, ring: ring}
 		},
 	}
 }
@@ -49,6 +50,7 @@ type session struct {
 	name    string  // in its chain, by which routes have settings
 	slot    int
 	wall    func() int64 // nanoseconds since 1970
+	ring    *keyring
 	scratch []byte
 	encoded []byte
 	sealed  []byte
@@ -71,7 +73,7 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 		value = x.Request.Get(c.name)
 	}
 	a, ok := netip.AddrPort{}, false
-	if c.sealer == nil {
+	if c.outdated == nil {
 		a, ok = f.decode(c, value)
 	} else {
 		var old bool
@@ -91,12 +93,18 @@ func (f *session) OnResponse(x *filter.Exchange) filter.Verdict {
 	if c == nil || x.FellBack || !x.Record.HasUpstream || !x.Record.UpstreamAddr.IsValid() || !again && x.Record.UpstreamAddr == x.Override.Address {
 		return filter.Next
 	}
+	var k keys // once: others may come at any time
+	if c.outdated != nil {
+		if k = f.keysOf(c); k == nil {
+			return filter.Next // nothing is told in the clear while there are none
+		}
+	}
 	if c.kind == byCookie {
-		x.Response.AddKnown(codec.NameSetCookie, f.cookie(c, x.Record.UpstreamAddr))
+		x.Response.AddKnown(codec.NameSetCookie, f.cookie(c, k, x.Record.UpstreamAddr))
 		return filter.Next
 	}
-	if c.sealer != nil {
-		f.encoded = f.appendSealed(f.encoded[:0], c, x.Record.UpstreamAddr, 0)
+	if k != nil {
+		f.encoded = f.appendSealed(f.encoded[:0], c, k, x.Record.UpstreamAddr, 0)
 		x.Response.Set(c.name, f.encoded)
 		return filter.Next
 	}
@@ -136,15 +144,16 @@ func (f *session) decode(c *Config, value []byte) (a netip.AddrPort, ok bool) {
 	return lb.ParseAddress(raw)
 }
 
-// cookie makes the value of Set-Cookie; its memory is used again.
-func (f *session) cookie(c *Config, a netip.AddrPort) []byte {
+// cookie makes the value of Set-Cookie, encrypted where there are keys; its memory is used
+// again.
+func (f *session) cookie(c *Config, k keys, a netip.AddrPort) []byte {
 	var expires int64
 	if c.ttl > 0 {
 		expires = f.wall()/1e9 + c.ttl
 	}
 	b := append(append(f.encoded[:0], c.name...), `="`...)
-	if c.sealer != nil {
-		b = f.appendSealed(b, c, a, expires)
+	if k != nil {
+		b = f.appendSealed(b, c, k, a, expires)
 	} else {
 		f.scratch = appendCookie(f.scratch[:0], a, expires)
 		b = base64.StdEncoding.AppendEncode(b, f.scratch)

@@ -9,6 +9,7 @@ import (
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -243,6 +244,11 @@ func (j *job) filterConfig(a *anypb.Any, optional, route bool, p *place) (any, b
 	if err != nil {
 		j.fail(p, "%s", clip(err.Error(), 400))
 		return nil, false
+	}
+	if c, ok := cfg.(filter.NeedsSecret); ok {
+		if name, wait := c.NeededSecret(); name != "" {
+			j.need(Secret, name, Source{Kind: SourceADS, InitialFetchTimeout: wait})
+		}
 	}
 	return cfg, true
 }

@@ -19,6 +19,8 @@ const (
 	spiffeURL      = typeURLPrefix + tlsPackage + "SPIFFECertValidatorConfig"
 	ticketKeyBytes = 80
 	maxVerifyDepth = 100
+	// maxGenericSecret is far above what a filter takes of keys.
+	maxGenericSecret = 64 << 10
 )
 
 // secret reads a resource of SDS. Errors never hold what is in it.
@@ -32,11 +34,25 @@ func (j *job) secret(m *tlsv3.Secret, p *place) *resource.Secret {
 	case *tlsv3.Secret_SessionTicketKeys:
 		s.Tickets = j.ticketKeys(v.SessionTicketKeys, p.field("session_ticket_keys"))
 	case *tlsv3.Secret_GenericSecret:
-		// refused as a field that nobody reads
+		s.Generic = j.genericSecret(v.GenericSecret, p.field("generic_secret").field("secret"))
 	default:
-		j.fail(p, "has none of tls_certificate, validation_context and session_ticket_keys")
+		j.fail(p, "has none of tls_certificate, validation_context, session_ticket_keys and generic_secret")
 	}
 	return s
+}
+
+// genericSecret reads bytes that a filter knows the meaning of.
+func (j *job) genericSecret(m *tlsv3.GenericSecret, p *place) []byte {
+	d := j.dataSource(m.GetSecret(), p)
+	switch {
+	case d.File != "":
+		j.fail(p.field("filename"), "not supported: give it inline")
+	case len(d.Inline) == 0:
+		j.fail(p, "is empty")
+	case len(d.Inline) > maxGenericSecret:
+		j.fail(p, "has %d bytes, the limit is %d", len(d.Inline), maxGenericSecret)
+	}
+	return d.Inline
 }
 
 // secretRef reads a reference to a secret and notes that it is needed. One without

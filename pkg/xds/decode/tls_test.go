@@ -129,8 +129,17 @@ func TestTLSThatIsWrongOrNotSupportedIsRefusedByItsField(t *testing.T) {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}
-	if _, err := from(t, decode.Secret, `{name: a, generic_secret: {secret: {inline_string: hush}}}`); err == nil || strings.Contains(err.Error(), "hush") {
-		t.Errorf("a generic secret: %v", err)
+	for text, want := range map[string]string{
+		`{name: a, generic_secret: {secrets: {b: {inline_string: hush}}}}`: "generic_secret.secrets: not supported",
+		`{name: a, generic_secret: {secret: {filename: hush}}}`:            "generic_secret.secret.filename: not supported",
+		`{name: a, generic_secret: {}}`:                                    "generic_secret.secret: is empty",
+	} {
+		if _, err := from(t, decode.Secret, text); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	if s := must[resource.Secret](t, decode.Secret, `{name: a, generic_secret: {secret: {inline_string: hush}}}`); string(s.Generic) != "hush" {
+		t.Errorf("a generic secret is read as %+v", s)
 	}
 }
 

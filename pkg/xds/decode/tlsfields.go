@@ -24,7 +24,8 @@ func withTLS(lists map[protoreflect.FullName]string) map[protoreflect.FullName]s
 		"SubjectAltNameMatcher":                        "san_type matcher",
 		"SPIFFECertValidatorConfig":                    "trust_domains",
 		"SPIFFECertValidatorConfig.TrustDomain":        "name trust_bundle",
-		"Secret":                                       "name tls_certificate session_ticket_keys validation_context",
+		"Secret":                                       "name tls_certificate session_ticket_keys validation_context generic_secret",
+		"GenericSecret":                                "secret",
 	} {
 		lists[tlsPackage+name] = fields
 	}

@@ -141,4 +141,5 @@ type Secret struct {
 	Certificate *TLSCertificate
 	Validation  *ValidationContext
 	Tickets     *TicketKeys
+	Generic     []byte // generic_secret.secret
 }
