@@ -89,6 +89,10 @@ func authorizeNode(ctx context.Context, n server.Node) error {
 	return status.Errorf(codes.PermissionDenied, "node %q: is of service %q, for which the caller's %s is not good", n.ID, service, caller.Means)
 }
 
+// mayHaveSecrets lets those have the keys of sessions who may have a certificate: callers
+// with one, or with a token, and where the port asks for neither, those on this host.
+func mayHaveSecrets(ctx context.Context) bool { return sidecarservice.CallerOf(ctx).Means != "" }
+
 // writeAuthorityMetrics appends what the authority did as Prometheus text.
 func (p *plane) writeAuthorityMetrics(w io.Writer) {
 	const prefix = "outrigger_controlplane_"

@@ -21,6 +21,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/authority"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/files"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/rest"
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/sessionkeys"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/sidecarservice"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
 	"github.com/outrigger-mesh/outrigger/pkg/lake"
@@ -44,6 +45,7 @@ type plane struct {
 	secure  *grpc.Server // nil without --xds-mtls
 	sidecar *sidecarservice.Service
 	ca      *authority.Runner
+	keys    *sessionkeys.Keys
 
 	httpListener, xdsListener, mtlsListener net.Listener
 	// running counts the goroutines of start; each ends when its server is
@@ -111,7 +113,13 @@ func (p *plane) open(t telemetry) (err error) {
 	if p.lake, err = lake.Open(lake.Config{Dir: p.options.lakeDir(), MaxAge: p.options.lakeInterval, Logger: p.log}); err != nil {
 		return exitWith(exitCannotServe, "--lake: %w", err)
 	}
-	if p.control, err = controlplane.New(controlplane.Config{Source: p.state, TrustDomain: p.ca.Authority().TrustDomain(), OnProblem: p.onProblem, XDS: server.Config{OnEvent: p.onClient, Authorize: authorizeNode}}); err != nil {
+	if p.keys, err = sessionkeys.Open(sessionkeys.Config{Dir: p.options.data, Life: p.options.sessionKeyLife, Logger: p.log}); err != nil {
+		return exitWith(exitCannotServe, "%w", err)
+	}
+	if p.control, err = controlplane.New(controlplane.Config{
+		Source: p.state, TrustDomain: p.ca.Authority().TrustDomain(), SessionKeys: p.keys, OnProblem: p.onProblem,
+		XDS: server.Config{OnEvent: p.onClient, Authorize: authorizeNode, Secrets: mayHaveSecrets},
+	}); err != nil {
 		return exitWith(exitCannotServe, "%w", err)
 	}
 	if err := p.openGRPC(t); err != nil {
@@ -199,6 +207,7 @@ func (p *plane) start(ctx context.Context) error {
 		}
 	})
 	p.running.Go(func() { p.ca.Run(ctx) })
+	p.running.Go(func() { p.keys.Run(ctx) })
 	p.running.Go(func() {
 		if err := p.grpc.Serve(p.xdsListener); err != nil {
 			p.fail(fmt.Errorf("xds: %w", err))

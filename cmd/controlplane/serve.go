@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/sessionkeys"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
@@ -32,6 +33,8 @@ type serveOptions struct {
 	drain       time.Duration
 	// lakeInterval is how long tapped traffic waits before it is a file.
 	lakeInterval time.Duration
+	// sessionKeyLife is how long a key encrypts sessions.
+	sessionKeyLife time.Duration
 
 	// Parsed by check.
 	level      slog.Level
@@ -83,6 +86,7 @@ variables say (OTEL_EXPORTER_OTLP_ENDPOINT and others); without them, nowhere.`,
 	f.StringVar(&o.xds, "xds", defaultXDS, "address of xDS and the sidecar service; unix:PATH works too")
 	f.StringVar(&o.xdsMTLS, "xds-mtls", "", "address of xDS and the sidecar service with mutual TLS; off for none (default \""+defaultMTLS+"\", where --xds is moved none)")
 	o.authority.bind(f)
+	f.DurationVar(&o.sessionKeyLife, "session-key-life", sessionkeys.DefaultLife, "how long a key encrypts sessions; what it has encrypted is read for as long again")
 	f.StringVar(&o.tokenFile, "token-file", "", "file with the bearer token, in place of the one in --data")
 	f.BoolVar(&o.insecure, "insecure", false, "ask for no token off loopback")
 	f.BoolVar(&o.insecureXDS, "insecure-xds", false, "allow plaintext xDS off loopback")
@@ -117,6 +121,9 @@ func (o *serveOptions) check() error {
 		return exitWith(exitUsage, "--span-memory: want at least 1MiB, got %s", size)
 	}
 	o.spanBytes = int(size)
+	if o.sessionKeyLife < sessionkeys.MinLife || o.sessionKeyLife > sessionkeys.MaxLife {
+		return exitWith(exitUsage, "--session-key-life: want %s to %s, got %s", sessionkeys.MinLife, sessionkeys.MaxLife, o.sessionKeyLife)
+	}
 	if o.drain < 0 {
 		return exitWith(exitUsage, "--drain-time: must not be negative")
 	}

@@ -24,6 +24,7 @@ var processors = []processor{
 	{"clusters", server.TypeCluster, needsServices | needsObjects, clusters},
 	{"secure clusters", server.TypeCluster, needsServices | needsObjects | needsInstances | needsTime, secureClusters},
 	{"endpoints", server.TypeEndpoint, needsServices | needsObjects | needsInstances, endpoints},
+	{"secrets", server.TypeSecret, needsObjects | needsKeys, secrets},
 }
 
 // needs says which parts of the model a processor looks at.
@@ -34,6 +35,7 @@ const (
 	needsObjects         // user objects, and which services they name
 	needsInstances       // registered and static
 	needsTime            // things that end
+	needsKeys            // of sessions
 )
 
 // processor makes the recipes of one type.
@@ -51,6 +53,8 @@ type input struct {
 	now   time.Time
 	// trustDomain is that of the mesh's identities; empty: there are none.
 	trustDomain string
+	// sessionKeys are one or two keys; empty: there are none. Never shown.
+	sessionKeys string
 }
 
 // recipe is one resource: it is what made it last time as long as its inputs
@@ -69,7 +73,7 @@ type Resources map[string]map[string]proto.Message
 func Build(m *mesh.Model, g Group, now time.Time, trustDomain string) (Resources, []BuildProblem) {
 	out := Resources{}
 	var problems []BuildProblem
-	in := input{encode.NewIndex(m), g, now, trustDomain}
+	in := input{index: encode.NewIndex(m), group: g, now: now, trustDomain: trustDomain}
 	for _, p := range processors {
 		for _, r := range p.recipes(in) {
 			msg, skipped, err := r.make()
@@ -119,6 +123,7 @@ func problemsOf(g Group, p processor, r recipe, skipped []encode.Problem, err er
 type builder struct {
 	newResource func(name string, m proto.Message) (*server.Resource, error)
 	trustDomain string
+	sessionKeys string // as input has them
 	index       *encode.Index
 	groups      map[Group]*built
 }
@@ -144,6 +149,7 @@ type parts struct {
 	instances map[string][]*mesh.Instance
 	objects   map[string]map[string]mesh.Object
 	taps      int64 // when the set of taps last changed by itself
+	keys      string
 }
 
 func newBuilder(newResource func(string, proto.Message) (*server.Resource, error), trustDomain string) *builder {
@@ -168,8 +174,8 @@ func (b *builder) build(g Group, now time.Time, epoch int64) ([]server.Update, [
 		b.groups[g] = state
 	}
 	m := b.index.Model
-	seen := parts{m.Services, m.Instances, m.Objects, epoch}
-	in := input{b.index, g, now, b.trustDomain}
+	seen := parts{m.Services, m.Instances, m.Objects, epoch, b.sessionKeys}
+	in := input{b.index, g, now, b.trustDomain, b.sessionKeys}
 	var updates []server.Update
 	for _, p := range processors {
 		before, again := state.parts[p.name]
@@ -193,7 +199,8 @@ func (a parts) cover(b parts, n needs) bool {
 	return (n&needsServices == 0 || same(a.services, b.services)) &&
 		(n&needsInstances == 0 || same(a.instances, b.instances)) &&
 		(n&needsObjects == 0 || same(a.objects, b.objects)) &&
-		(n&needsTime == 0 || a.taps == b.taps)
+		(n&needsTime == 0 || a.taps == b.taps) &&
+		(n&needsKeys == 0 || a.keys == b.keys)
 }
 
 // process runs one processor over what it made before.

@@ -14,7 +14,7 @@ import (
 // mesh.Errors if it cannot be published. m is the model with the object in it.
 // Nothing is published.
 func Check(m *mesh.Model, o mesh.Object, now time.Time) error {
-	in := input{encode.NewIndex(m), Group{Kind: KindMesh}, now, ""}
+	in := input{index: encode.NewIndex(m), group: Group{Kind: KindMesh}, now: now}
 	var recipes []recipe
 	add := func(list []recipe, name string) {
 		for _, r := range list {

@@ -20,11 +20,22 @@ type Source interface {
 	Subscribe() (changes <-chan uint64, cancel func())
 }
 
+// SessionKeys are the keys that sidecars encrypt sessions with.
+type SessionKeys interface {
+	// Bytes are one key, or two, the one that encrypts first. They are given to sidecars
+	// (XDS.Secrets says to which), and never shown.
+	Bytes() []byte
+	// Changes answers a channel that holds one when they have changed; stop ends that.
+	Changes() (changed <-chan struct{}, stop func())
+}
+
 // Config says how a ControlPlane behaves. Only Source is required.
 type Config struct {
 	Source Source
 	// TrustDomain is that of the identities that sidecars have; empty: there are none.
 	TrustDomain string
+	// SessionKeys encrypt sessions; nil: there are none, and sidecars keep no sessions.
+	SessionKeys SessionKeys
 	// XDS configures the server; its Groups and OnSubscribe are set here.
 	XDS server.Config
 	// MinHold is how long a first change waits for others; 10 ms. It doubles with
@@ -148,5 +159,10 @@ func (cp *ControlPlane) Run(ctx context.Context) error {
 	defer cancel()
 	l := newLoop(cp, changes)
 	defer l.stop()
+	if k := cp.cfg.SessionKeys; k != nil {
+		var stop func()
+		l.keysChanged, stop = k.Changes()
+		defer stop()
+	}
 	return l.run(ctx)
 }

@@ -136,6 +136,9 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 	default:
 		x.step("listener", encode.OutboundListener, "the application sends to "+g.Outbound, "")
 	}
+	if g.Kind == KindEnvoy {
+		flavor = encode.Envoy
+	}
 	index := encode.NewIndex(m)
 	tls := handshake{input{index: index, group: g, now: q.At}}
 	if q.URL.Scheme == mesh.ProtocolTCP || q.URL.Scheme == mesh.ProtocolTLS {
@@ -295,6 +298,9 @@ func actionOf(h encode.Hit) string {
 	}
 	if h.Retries > 0 {
 		out += fmt.Sprintf(", up to %d %s on %s", h.Retries, plural(int(h.Retries), "retry", "retries"), h.RetryOn)
+	}
+	if h.Session != "" {
+		out += ", sessions by " + h.Session
 	}
 	if h.HedgeAfter > 0 {
 		out += ", another attempt beside the one under way after " + h.HedgeAfter.String()

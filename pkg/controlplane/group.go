@@ -12,7 +12,8 @@ import (
 
 // Kinds of groups.
 const (
-	// KindMesh is what sidecars and Envoys share: routes, clusters, endpoints.
+	// KindMesh is what sidecars and Envoys share, clusters and endpoints, and the routes and
+	// secrets of sidecars.
 	KindMesh = "mesh"
 	// KindSecure is what sidecars with an identity share in place of the mesh's
 	// clusters: those that speak mutual TLS.
@@ -20,7 +21,7 @@ const (
 	// KindSidecar is what one of our sidecars has of its own: listeners, and the
 	// cluster of its application.
 	KindSidecar = "sidecar"
-	// KindEnvoy is the listener of an Envoy.
+	// KindEnvoy is the listener and the routes of an Envoy.
 	KindEnvoy = "envoy"
 	// KindGRPC is what proxyless gRPC clients have: listeners, routes, clusters.
 	KindGRPC = "grpc"
@@ -137,12 +138,16 @@ func groupsOf(n server.Node, typeURL string) []string {
 		}
 		return []string{KindMesh}
 	case server.TypeRoute:
-		if own.Kind == KindGRPC {
+		if own.Kind == KindGRPC || own.Kind == KindEnvoy { // which have no sessions
 			return []string{own.String()}
 		}
 		return []string{KindMesh}
 	case server.TypeEndpoint:
 		return []string{KindMesh}
+	case server.TypeSecret:
+		if own.Kind == KindSidecar {
+			return []string{KindMesh}
+		}
 	}
 	return nil // nothing of that type is published; it is answered as empty
 }

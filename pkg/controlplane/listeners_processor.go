@@ -100,7 +100,8 @@ func outbound(in input, f encode.Flavor) recipe {
 	var streams []encode.Stream
 	closed := in.group.Inbound != "" && in.group.closedInbound(in.policy())
 	faults := in.index.Model.HasFaults()
-	inputs := append(telemetryInputs(in), closed, faults)
+	sessions := f == encode.Sidecar && in.index.Model.HasSessions()
+	inputs := append(telemetryInputs(in), closed, faults, sessions)
 	if f == encode.Sidecar { // others give names of the mesh no addresses
 		streams, inputs = in.index.Streams(), append(inputs, in.index.StreamsDigest())
 	}
@@ -110,7 +111,7 @@ func outbound(in input, f encode.Flavor) recipe {
 		}
 		l := encode.ListenerInput{
 			Flavor: f, Service: in.group.Service, Address: in.group.Outbound,
-			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Streams: streams, Faults: faults,
+			Telemetry: in.index.Model.TelemetryOf(in.group.Service), Streams: streams, Faults: faults, Sessions: sessions,
 		}
 		msg, problems, err := listener(in, l, func(l encode.ListenerInput) (proto.Message, error) { return encode.Outbound(l) })
 		if closed {

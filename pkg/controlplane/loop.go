@@ -22,8 +22,10 @@ type loop struct {
 	hold      time.Duration // what the next change will wait
 	firstSeen time.Time     // when the oldest change that waits came; zero if none does
 	holdOff   *time.Timer   // fires when nothing came for a while, or the oldest waited enough
-	endings   *time.Timer   // fires when a tap or a permissive policy ends
-	sweep     *time.Ticker  // looks for groups that nobody needs
+	// keysChanged holds one when session keys have changed; nil where there are none.
+	keysChanged <-chan struct{}
+	endings     *time.Timer  // fires when a tap or a permissive policy ends
+	sweep       *time.Ticker // looks for groups that nobody needs
 
 	ended    int64 // how often a tap or a permissive policy ended: part of what builds depend on
 	problems map[string]BuildProblem
@@ -65,6 +67,8 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.endings.C: // a tap or a permissive policy ends
 			l.ended++
 			l.build(nil)
+		case <-l.keysChanged:
+			l.build(nil)
 		case <-l.sweep.C:
 			l.forgetIdle(l.cp.cfg.GroupIdle)
 		}
@@ -89,6 +93,9 @@ func (l *loop) build(wanted map[Group]struct{}) {
 	l.firstSeen = time.Time{}
 	m := l.cp.cfg.Source.Model()
 	l.builder.adopt(m)
+	if k := l.cp.cfg.SessionKeys; k != nil {
+		l.builder.sessionKeys = string(k.Bytes())
+	}
 
 	groups := map[Group]struct{}{}
 	for g := range l.builder.groups {

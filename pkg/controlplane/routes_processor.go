@@ -16,6 +16,8 @@ func routes(in input) []recipe {
 	case KindMesh:
 	case KindGRPC:
 		f = encode.GRPC
+	case KindEnvoy:
+		f = encode.Envoy
 	default:
 		return nil
 	}

@@ -31,13 +31,13 @@ type ParentRef struct {
 
 // HTTPRule sends what one of its matches takes to its backends.
 type HTTPRule struct {
-	Name               string           `json:"name,omitempty" rule:"maxlen=253" doc:"Name of the rule, shown in explanations."`
-	Matches            []HTTPMatch      `json:"matches,omitzero" rule:"maxitems=64" doc:"Any of these; every request when empty."`
-	Filters            []HTTPFilter     `json:"filters,omitzero" rule:"maxitems=16" doc:"What to do with a request that matched."`
-	BackendRefs        []HTTPBackendRef `json:"backendRefs,omitzero" rule:"maxitems=16" doc:"Where requests go, by weight."`
-	Timeouts           *HTTPTimeouts    `json:"timeouts,omitempty" doc:"Timeouts of the rule."`
-	Retry              *HTTPRetry       `json:"retry,omitempty" doc:"Retries of the rule."`
-	SessionPersistence *Unsupported     `json:"sessionPersistence,omitempty"`
+	Name               string              `json:"name,omitempty" rule:"maxlen=253" doc:"Name of the rule, shown in explanations."`
+	Matches            []HTTPMatch         `json:"matches,omitzero" rule:"maxitems=64" doc:"Any of these; every request when empty."`
+	Filters            []HTTPFilter        `json:"filters,omitzero" rule:"maxitems=16" doc:"What to do with a request that matched."`
+	BackendRefs        []HTTPBackendRef    `json:"backendRefs,omitzero" rule:"maxitems=16" doc:"Where requests go, by weight."`
+	Timeouts           *HTTPTimeouts       `json:"timeouts,omitempty" doc:"Timeouts of the rule."`
+	Retry              *HTTPRetry          `json:"retry,omitempty" doc:"Retries of the rule."`
+	SessionPersistence *SessionPersistence `json:"sessionPersistence,omitempty" doc:"Clients that stay at their instance of the rule's backend; as its TrafficPolicy says when empty."`
 	// Streams says that exchanges may last: no timeout holds that nobody asked for.
 	Streams bool `json:"-"`
 }
@@ -162,6 +162,12 @@ func (r *HTTPRule) check(f *faults, path string) {
 	}
 	if t := r.Timeouts; t != nil && t.Request != nil && t.BackendRequest != nil && *t.Request > 0 && *t.BackendRequest > *t.Request {
 		f.add(path+".timeouts.backendRequest", "%s is more than the whole request's %s", *t.BackendRequest, *t.Request)
+	}
+	if s := r.SessionPersistence; s != nil {
+		s.check(f, path+".sessionPersistence")
+		if r.OnlyBackend() == "" {
+			f.add(path+".sessionPersistence", "needs exactly one backend that takes traffic: shares of several are drawn for each request")
+		}
 	}
 	if r.Retry != nil {
 		for i, c := range r.Retry.Codes {

@@ -131,6 +131,7 @@ func (s *Status) httpRoute(m *Model, r *HTTPRoute) {
 		rule, at := &r.Spec.Rules[i], index("spec.rules", i)
 		s.backends(m, at, rule)
 		s.unhedged(m, r, at, rule)
+		s.sessionless(m, r, at, rule)
 		for _, match := range rule.identities() {
 			if s.shadowed(m, r, i, match) {
 				break
@@ -146,6 +147,7 @@ func (s *Status) grpcRoute(m *Model, r *GRPCRoute) {
 	for i := range h.Spec.Rules {
 		s.backends(m, index("spec.rules", i), &h.Spec.Rules[i])
 		s.unhedged(m, r, index("spec.rules", i), &h.Spec.Rules[i])
+		s.sessionless(m, r, index("spec.rules", i), &h.Spec.Rules[i])
 		for _, match := range r.Spec.Rules[i].identities() {
 			if s.shadowed(m, r, i, match) {
 				break
@@ -192,6 +194,29 @@ func (s *Status) backends(m *Model, at string, rule *HTTPRule) {
 	for j, f := range rule.Filters {
 		if f.RequestMirror != nil {
 			s.service(m, index(at+".filters", j)+".requestMirror.backendRef.name", f.RequestMirror.BackendRef.Name)
+		}
+	}
+}
+
+// sessionless finds rules whose backends keep a policy's sessions out of force.
+func (s *Status) sessionless(m *Model, r Route, at string, rule *HTTPRule) {
+	if len(rule.BackendRefs) < 2 || rule.OnlyBackend() != "" {
+		return
+	}
+	names := []string{}
+	for _, b := range rule.BackendRefs {
+		names = append(names, b.Name)
+	}
+	for _, p := range r.Parents() {
+		names = append(names, p.Name)
+	}
+	for _, name := range names {
+		if policy := m.PolicyOf(name); policy != nil && policy.Spec.SessionPersistence != nil {
+			s.Conditions = append(s.Conditions, Condition{
+				Type: ConditionConflicted, Status: true, Reason: "NoSessions", Field: at + ".backendRefs",
+				Message: fmt.Sprintf("%s wants sessions: those of this rule are not kept, as shares of several backends are drawn for each request", policy.Key()),
+			})
+			return
 		}
 	}
 }

@@ -12,19 +12,20 @@ type TrafficPolicy struct {
 
 // TrafficPolicySpec is the policy's body. A nil part keeps the defaults.
 type TrafficPolicySpec struct {
-	TargetRef        TargetRef         `json:"targetRef" rule:"required" doc:"The service that the policy is for."`
-	LoadBalancer     *LoadBalancer     `json:"loadBalancer,omitempty" doc:"How an instance is picked."`
-	Limits           *Limits           `json:"limits,omitempty" doc:"What one sidecar has open to the service at a time."`
-	CircuitBreaker   *CircuitBreaker   `json:"circuitBreaker,omitempty" doc:"When requests stop for a while because too many fail."`
-	OutlierDetection *OutlierDetection `json:"outlierDetection,omitempty" doc:"When a single instance is left out for a while."`
-	Retries          *Retries          `json:"retries,omitempty" doc:"What is tried again when no route says so."`
-	Hedging          *Hedging          `json:"hedging,omitempty" doc:"When another attempt is made while one goes on; never when empty."`
-	Timeouts         *Timeouts         `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
-	Fallback         *Fallback         `json:"fallback,omitempty" doc:"The answer while the circuit is open, no instance is left, or none answers."`
-	RateLimit        *RateLimit        `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
-	Fault            *Fault            `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
-	HealthCheck      *HealthCheck      `json:"healthCheck,omitempty" doc:"How instances are asked whether they are well: by their own sidecars, which tell the registry, and by callers where an instance has none."`
-	TLS              *PolicyTLS        `json:"tls,omitempty" doc:"Who may speak with the instances in the clear, in a mesh with identities; nobody when empty, for instances that have one."`
+	TargetRef          TargetRef           `json:"targetRef" rule:"required" doc:"The service that the policy is for."`
+	LoadBalancer       *LoadBalancer       `json:"loadBalancer,omitempty" doc:"How an instance is picked."`
+	Limits             *Limits             `json:"limits,omitempty" doc:"What one sidecar has open to the service at a time."`
+	CircuitBreaker     *CircuitBreaker     `json:"circuitBreaker,omitempty" doc:"When requests stop for a while because too many fail."`
+	OutlierDetection   *OutlierDetection   `json:"outlierDetection,omitempty" doc:"When a single instance is left out for a while."`
+	Retries            *Retries            `json:"retries,omitempty" doc:"What is tried again when no route says so."`
+	Hedging            *Hedging            `json:"hedging,omitempty" doc:"When another attempt is made while one goes on; never when empty."`
+	Timeouts           *Timeouts           `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
+	Fallback           *Fallback           `json:"fallback,omitempty" doc:"The answer while the circuit is open, no instance is left, or none answers."`
+	SessionPersistence *SessionPersistence `json:"sessionPersistence,omitempty" doc:"Clients that stay at their instance; requests are balanced one by one when empty."`
+	RateLimit          *RateLimit          `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
+	Fault              *Fault              `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
+	HealthCheck        *HealthCheck        `json:"healthCheck,omitempty" doc:"How instances are asked whether they are well: by their own sidecars, which tell the registry, and by callers where an instance has none."`
+	TLS                *PolicyTLS          `json:"tls,omitempty" doc:"Who may speak with the instances in the clear, in a mesh with identities; nobody when empty, for instances that have one."`
 }
 
 // Balancing policies.
@@ -137,6 +138,9 @@ func (p *TrafficPolicy) check(f *faults) {
 	}
 	if h := p.Spec.Hedging; h != nil {
 		h.check(f, "spec.hedging", &p.Spec)
+	}
+	if s := p.Spec.SessionPersistence; s != nil {
+		s.check(f, "spec.sessionPersistence")
 	}
 	if fb := p.Spec.Fallback; fb != nil {
 		fb.check(f, "spec.fallback", p.Spec.TargetRef.Name)

@@ -55,7 +55,7 @@ func (t *routeTable) route(rule *mesh.HTTPRule, m *mesh.HTTPMatch, match *routev
 	default:
 		out.Action = &routev3.Route_Route{Route: action}
 	}
-	return out, nil
+	return out, t.session(out, rule, parent)
 }
 
 // forward makes the action of a rule with backends; nil if all weights are 0.
@@ -102,11 +102,17 @@ func (t *routeTable) fallthroughTo(service string) []*routev3.Route {
 		a = &routev3.RouteAction{ClusterSpecifier: &routev3.RouteAction_Cluster{Cluster: OutboundCluster(service)}}
 		t.timeouts(a, nil, nil)
 	}
-	return t.hedged(&routev3.Route{
+	route := &routev3.Route{
 		Name:   "default",
 		Match:  &routev3.RouteMatch{PathSpecifier: &routev3.RouteMatch_Prefix{Prefix: "/"}},
 		Action: &routev3.Route_Route{Route: a},
-	}, rule, "", service)
+	}
+	if err := t.session(route, rule, service); err != nil {
+		if p := t.index.Policy(service); p != nil {
+			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: "spec.sessionPersistence: " + err.Error()})
+		}
+	}
+	return t.hedged(route, rule, "", service)
 }
 
 func (t *routeTable) spec(service string) mesh.TrafficPolicySpec {

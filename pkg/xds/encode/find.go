@@ -34,6 +34,7 @@ type Hit struct {
 	RetryOn     string
 	Retries     uint32
 	HedgeAfter  time.Duration // 0: it does not hedge
+	Session     string        // what keeps a client at its instance; empty: nothing
 	Rewrite     string
 	Redirect    string // what the answer is, where there is one
 	Direct      uint32 // status of a local answer
@@ -67,6 +68,7 @@ func Find(rc *routev3.RouteConfiguration, r Request) (h Hit, ok bool) {
 		}
 		h.Route, h.Matched = route.GetName(), matched
 		h.act(route)
+		h.Session = sessionOf(route)
 		return h, true
 	}
 	return h, false

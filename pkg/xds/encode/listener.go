@@ -14,6 +14,7 @@ import (
 	grpcstatsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_stats/v3"
 	grpcwebv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/grpc_web/v3"
 	routerv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	statefulsessionv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/stateful_session/v3"
 	hcmv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
@@ -43,10 +44,11 @@ type ListenerInput struct {
 	// it is; inbound only.
 	Connections bool
 	Streams     []Stream // of the mesh; outbound only
-	// RateLimit is the policy's, of the inbound listener; nil: none. Faults says that
-	// routes may have some; outbound only.
+	// RateLimit is the policy's, of the inbound listener; nil: none. Faults and Sessions say
+	// that routes may have some; outbound only.
 	RateLimit *mesh.RateLimit
 	Faults    bool
+	Sessions  bool
 }
 
 // Inbound is the listener from other sidecars to the local application.
@@ -100,8 +102,18 @@ func Outbound(in ListenerInput) (*listenerv3.Listener, error) {
 		return nil, fmt.Errorf("listener %q: %w", OutboundListener, err)
 	}
 	m.RouteSpecifier = rds(OutboundRoutes)
-	if in.Faults {
-		filter, err := httpFilter(faultFilter, &faultv3.HTTPFault{})
+	for _, f := range []struct { // what routes have settings for; the last one comes first
+		name   string
+		config proto.Message
+		wanted bool
+	}{
+		{sessionFilter, &statefulsessionv3.StatefulSession{}, in.Sessions},
+		{faultFilter, &faultv3.HTTPFault{}, in.Faults},
+	} {
+		if !f.wanted {
+			continue
+		}
+		filter, err := httpFilter(f.name, f.config)
 		if err != nil {
 			return nil, fmt.Errorf("listener %q: %w", OutboundListener, err)
 		}

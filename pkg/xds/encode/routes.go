@@ -214,6 +214,7 @@ func (t *routeTable) onlyRequests(service string) {
 	}{
 		{"fault", "have faults", p.Spec.Fault != nil},
 		{"hedging", "are hedged", p.Spec.Hedging != nil},
+		{"sessionPersistence", "have sessions", p.Spec.SessionPersistence != nil},
 	} {
 		if part.said {
 			t.problems = append(t.problems, Problem{Object: p.Key(), Reason: "spec." + part.field + ": the service's ports carry connections, and only requests " + part.why})

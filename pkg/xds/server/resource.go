@@ -21,6 +21,7 @@ const (
 	TypeEndpoint = resourcev3.EndpointType
 	TypeListener = resourcev3.ListenerType
 	TypeRoute    = resourcev3.RouteType
+	TypeSecret   = resourcev3.SecretType
 )
 
 // typeOrder is the order in which one stream is answered. Go-control-plane's

@@ -42,6 +42,10 @@ type Config struct {
 	// once per stream and once per poll, and must not block. nil: every caller may
 	// be every node.
 	Authorize func(ctx context.Context, n Node) error
+	// Secrets says whether the caller of a stream, whose context it is, may be given
+	// secrets; others are answered as if there were none, and so is every poll. It is
+	// called once per stream and must not block. nil: nobody may.
+	Secrets func(ctx context.Context) bool
 	// OnEvent is told of clients coming, going and refusing, one at a time, from
 	// the server's own goroutine.
 	OnEvent func(Event)
@@ -70,6 +74,9 @@ func (c *Config) setDefaults() error {
 	}
 	if c.Authorize == nil {
 		c.Authorize = func(context.Context, Node) error { return nil }
+	}
+	if c.Secrets == nil {
+		c.Secrets = func(context.Context) bool { return false }
 	}
 	if c.Clock == nil {
 		c.Clock = time.Now

@@ -71,11 +71,11 @@ type Rejection struct {
 type ResourceState struct {
 	Type    string
 	Name    string
-	State   string // accepted, sent, pending, rejected, missing
-	Sent    string // version
-	Latest  string // version
-	Reason  string // of a rejection
-	Content *anypb.Any
+	State   string     // accepted, sent, pending, rejected, missing
+	Sent    string     // version
+	Latest  string     // version
+	Reason  string     // of a rejection
+	Content *anypb.Any // nil of a secret
 }
 
 // EventKind names what happened to a client.
@@ -229,6 +229,9 @@ func (u *subscription) resourceStates() []ResourceState {
 		r := u.resource(name)
 		if r != nil {
 			x.Latest, x.Content = r.Version(), r.Any()
+			if u.typeURL == TypeSecret {
+				x.Content = nil
+			}
 		}
 		rejection, rejected := u.rejections[name]
 		_, flying := inFlight[name]

@@ -214,7 +214,11 @@ func (s *Server) subscriptionOf(st *stream, typeURL string) (u *subscription, is
 		unknownSince: map[string]time.Time{}, held: map[string]time.Time{},
 		rejections: map[string]Rejection{},
 	}
-	for _, group := range s.cfg.Groups(st.node.Node, typeURL) {
+	groups := s.cfg.Groups(st.node.Node, typeURL)
+	if typeURL == TypeSecret && (st.ctx == nil || !s.cfg.Secrets(st.ctx)) {
+		groups = nil
+	}
+	for _, group := range groups {
 		t := s.setOf(setKey{typeURL, group})
 		t.subs[u] = struct{}{}
 		t.idleSince = time.Time{}
