@@ -41,13 +41,14 @@ func serviceClusters(in input, f encode.Flavor) []recipe {
 	out := make([]recipe, 0, len(in.index.Services))
 	for _, service := range in.index.Services {
 		policy := in.index.Policy(service)
-		out = append(out, recipe{encode.OutboundCluster(service), []any{policy}, func() (proto.Message, []encode.Problem, error) {
-			c, err := encode.ServiceCluster(service, policy, f)
+		subsets := in.index.SubsetKeys(service)
+		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets}, func() (proto.Message, []encode.Problem, error) {
+			c, err := encode.ServiceCluster(service, policy, subsets, f)
 			if err == nil || policy == nil {
 				return c, nil, err
 			}
 			problem := encode.Problem{Object: policy.Key(), Reason: err.Error()}
-			c, err = encode.ServiceCluster(service, nil, f)
+			c, err = encode.ServiceCluster(service, nil, subsets, f)
 			return c, []encode.Problem{problem}, err
 		}})
 	}

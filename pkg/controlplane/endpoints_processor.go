@@ -20,8 +20,9 @@ func endpoints(in input) []recipe {
 		http2 := in.index.Model.Services[service].SpeaksHTTP2()
 		policy := in.index.Policy(service)
 		checked := policy != nil && policy.Spec.HealthCheck != nil
-		out = append(out, recipe{encode.OutboundCluster(service), []any{instances, http2, checked}, func() (proto.Message, []encode.Problem, error) {
-			a, err := encode.Assignment(service, instances, http2, checked)
+		labels := in.index.LabelKeys(service)
+		out = append(out, recipe{encode.OutboundCluster(service), []any{instances, labels, http2, checked}, func() (proto.Message, []encode.Problem, error) {
+			a, err := encode.Assignment(service, instances, labels, http2, checked)
 			return a, nil, err
 		}})
 	}

@@ -5,6 +5,7 @@ package controlplane
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -184,22 +185,32 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hi
 	var to targets
 	for _, c := range hit.Clusters {
 		service := strings.TrimPrefix(c.Cluster, encode.OutboundCluster(""))
-		to.names = append(to.names, service)
+		if !slices.Contains(to.names, service) { // shares of its subsets
+			to.names = append(to.names, service)
+		}
 		reason, object := "with the mesh's defaults", ""
 		if p := index.Policy(service); p != nil {
 			reason, object = "as the policy says", p.Key().String()
 		}
+		members := index.Model.Instances[service]
+		if len(c.Labels) > 0 {
+			reason += ", of its instances those with " + encode.LabelText(c.Labels)
+			members = x.subset(index.Policy(service), members, c)
+		}
 		x.step("cluster", c.Cluster, fmt.Sprintf("%.4g%% of the requests, %s", c.Percent, reason), object)
 		x.losers(index.Model.PoliciesOf(service))
-		if len(index.Model.Instances[service]) == 0 {
+		if len(members) == 0 {
 			why := "no endpoints: the service has no instance"
-			if index.Model.Services[service] == nil {
+			switch {
+			case index.Model.Services[service] == nil:
 				why = "no endpoints: there is no such service"
+			case len(index.Model.Instances[service]) > 0:
+				why = "no endpoints: no instance has " + encode.LabelText(c.Labels)
 			}
 			x.Endpoints = append(x.Endpoints, Step{"endpoint", "", fmt.Sprintf("%s, its %.4g%% get 503", why, c.Percent), service})
 			to.empty, to.lost = append(to.empty, service), to.lost+c.Percent
 		}
-		for _, in := range index.Model.Instances[service] {
+		for _, in := range members {
 			why := to.count(in, tls.refusal(index.Policy(service), in))
 			x.Endpoints = append(x.Endpoints, Step{"endpoint", fmt.Sprintf("%s:%d", in.Address, in.Port), why, service + "/" + in.ID})
 		}

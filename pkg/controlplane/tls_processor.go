@@ -26,9 +26,10 @@ func secureClusters(in input) []recipe {
 	out := make([]recipe, 0, len(in.index.Services))
 	for _, service := range in.index.Services {
 		policy := in.index.Policy(service)
+		subsets := in.index.SubsetKeys(service)
 		always, left := in.demandsTLS(service, policy)
 		peer := encode.Peer{Identity: identity.ServiceID(in.trustDomain, service).String(), Always: always}
-		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, always, left}, func() (proto.Message, []encode.Problem, error) {
+		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets, always, left}, func() (proto.Message, []encode.Problem, error) {
 			if in.trustDomain == "" {
 				return nil, nil, errNoIdentities
 			}
@@ -36,12 +37,12 @@ func secureClusters(in input) []recipe {
 			if left {
 				problems = append(problems, leftProblem(service))
 			}
-			c, err := encode.SecureCluster(service, policy, peer)
+			c, err := encode.SecureCluster(service, policy, subsets, peer)
 			if err == nil || policy == nil {
 				return c, problems, err
 			}
 			problems = append(problems, encode.Problem{Object: policy.Key(), Reason: err.Error()})
-			c, err = encode.SecureCluster(service, nil, peer)
+			c, err = encode.SecureCluster(service, nil, subsets, peer)
 			return c, problems, err
 		}})
 	}

@@ -66,13 +66,14 @@ type GRPCFilter struct {
 
 // GRPCBackendRef is one destination with its share of the calls.
 type GRPCBackendRef struct {
-	Group     string       `json:"group,omitempty" rule:"enum=outrigger.io" doc:"Group of the backend; outrigger.io."`
-	Kind      string       `json:"kind,omitempty" rule:"enum=Service" doc:"Kind of the backend; Service."`
-	Name      string       `json:"name" rule:"required,maxlen=253" doc:"Name of the service."`
-	Namespace string       `json:"namespace,omitempty" rule:"enum=default" doc:"Only \"default\"."`
-	Port      uint16       `json:"port,omitempty" rule:"min=1" doc:"Port of the service; informative, instances say their own."`
-	Weight    *uint32      `json:"weight,omitempty" rule:"max=1000000" doc:"Share relative to the others; 1 when empty, 0 takes no traffic."`
-	Filters   []GRPCFilter `json:"filters,omitzero" rule:"maxitems=16" doc:"Header modifiers for calls that go to this backend."`
+	Group     string            `json:"group,omitempty" rule:"enum=outrigger.io" doc:"Group of the backend; outrigger.io."`
+	Kind      string            `json:"kind,omitempty" rule:"enum=Service" doc:"Kind of the backend; Service."`
+	Name      string            `json:"name" rule:"required,maxlen=253" doc:"Name of the service."`
+	Namespace string            `json:"namespace,omitempty" rule:"enum=default" doc:"Only \"default\"."`
+	Port      uint16            `json:"port,omitempty" rule:"min=1" doc:"Port of the service; informative, instances say their own."`
+	Weight    *uint32           `json:"weight,omitempty" rule:"max=1000000" doc:"Share relative to the others; 1 when empty, 0 takes no traffic."`
+	Filters   []GRPCFilter      `json:"filters,omitzero" rule:"maxitems=16" doc:"Header modifiers for calls that go to this backend."`
+	Labels    map[string]string `json:"labels,omitzero" rule:"maxitems=16" doc:"Only instances with all of these labels: what they registered as metadata, their version and their zone; every instance when empty."`
 }
 
 // GRPCTimeouts bounds a call. Zero switches a timeout off.
@@ -113,6 +114,7 @@ func (r *GRPCRule) check(f *faults, path string) {
 	checkFilters(f, path+".filters", httpFilters(r.Filters), false)
 	for i := range r.BackendRefs {
 		b, at := &r.BackendRefs[i], index(path+".backendRefs", i)
+		checkLabels(f, at+".labels", b.Labels)
 		checkServiceName(f, at+".name", b.Name)
 		checkFilters(f, at+".filters", httpFilters(b.Filters), true)
 	}
@@ -183,7 +185,7 @@ func (r *GRPCRule) http() HTTPRule {
 	}
 	for _, b := range r.BackendRefs {
 		out.BackendRefs = append(out.BackendRefs, HTTPBackendRef{
-			Group: b.Group, Kind: b.Kind, Name: b.Name, Namespace: b.Namespace, Port: b.Port, Weight: b.Weight, Filters: httpFilters(b.Filters),
+			Group: b.Group, Kind: b.Kind, Name: b.Name, Namespace: b.Namespace, Port: b.Port, Weight: b.Weight, Filters: httpFilters(b.Filters), Labels: b.Labels,
 		})
 	}
 	if t := r.Timeouts; t != nil {

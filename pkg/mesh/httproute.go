@@ -96,13 +96,14 @@ func (v ValueMatch) Kind() string {
 
 // HTTPBackendRef is one destination with its share of the requests.
 type HTTPBackendRef struct {
-	Group     string       `json:"group,omitempty" rule:"enum=outrigger.io" doc:"Group of the backend; outrigger.io."`
-	Kind      string       `json:"kind,omitempty" rule:"enum=Service" doc:"Kind of the backend; Service."`
-	Name      string       `json:"name" rule:"required,maxlen=253" doc:"Name of the service."`
-	Namespace string       `json:"namespace,omitempty" rule:"enum=default" doc:"Only \"default\"."`
-	Port      uint16       `json:"port,omitempty" rule:"min=1" doc:"Port of the service; informative, instances say their own."`
-	Weight    *uint32      `json:"weight,omitempty" rule:"max=1000000" doc:"Share relative to the others; 1 when empty, 0 takes no traffic."`
-	Filters   []HTTPFilter `json:"filters,omitzero" rule:"maxitems=16" doc:"Header modifiers for requests that go to this backend."`
+	Group     string            `json:"group,omitempty" rule:"enum=outrigger.io" doc:"Group of the backend; outrigger.io."`
+	Kind      string            `json:"kind,omitempty" rule:"enum=Service" doc:"Kind of the backend; Service."`
+	Name      string            `json:"name" rule:"required,maxlen=253" doc:"Name of the service."`
+	Namespace string            `json:"namespace,omitempty" rule:"enum=default" doc:"Only \"default\"."`
+	Port      uint16            `json:"port,omitempty" rule:"min=1" doc:"Port of the service; informative, instances say their own."`
+	Weight    *uint32           `json:"weight,omitempty" rule:"max=1000000" doc:"Share relative to the others; 1 when empty, 0 takes no traffic."`
+	Filters   []HTTPFilter      `json:"filters,omitzero" rule:"maxitems=16" doc:"Header modifiers for requests that go to this backend."`
+	Labels    map[string]string `json:"labels,omitzero" rule:"maxitems=16" doc:"Only instances with all of these labels: what they registered as metadata, their version and their zone; every instance when empty."`
 }
 
 // Share is the weight with its default.
@@ -159,6 +160,7 @@ func (r *HTTPRule) check(f *faults, path string) {
 		at := index(path+".backendRefs", i)
 		checkServiceName(f, at+".name", b.Name)
 		checkFilters(f, at+".filters", b.Filters, true)
+		checkLabels(f, at+".labels", b.Labels)
 	}
 	if t := r.Timeouts; t != nil && t.Request != nil && t.BackendRequest != nil && *t.Request > 0 && *t.BackendRequest > *t.Request {
 		f.add(path+".timeouts.backendRequest", "%s is more than the whole request's %s", *t.BackendRequest, *t.Request)

@@ -22,6 +22,7 @@ type TrafficPolicySpec struct {
 	Timeouts           *Timeouts           `json:"timeouts,omitempty" doc:"Timeouts when no route says so."`
 	Fallback           *Fallback           `json:"fallback,omitempty" doc:"The answer while the circuit is open, no instance is left, or none answers."`
 	SessionPersistence *SessionPersistence `json:"sessionPersistence,omitempty" doc:"Clients that stay at their instance; requests are balanced one by one when empty."`
+	Subsets            *Subsets            `json:"subsets,omitempty" doc:"Where requests go that choose a subset which has no instance, or choose none; nowhere and to any instance when empty."`
 	RateLimit          *RateLimit          `json:"rateLimit,omitempty" doc:"How many requests an instance takes over time."`
 	Fault              *Fault              `json:"fault,omitempty" doc:"Requests that are late or fail on purpose."`
 	HealthCheck        *HealthCheck        `json:"healthCheck,omitempty" doc:"How instances are asked whether they are well: by their own sidecars, which tell the registry, and by callers where an instance has none."`
@@ -141,6 +142,9 @@ func (p *TrafficPolicy) check(f *faults) {
 	}
 	if s := p.Spec.SessionPersistence; s != nil {
 		s.check(f, "spec.sessionPersistence")
+	}
+	if s := p.Spec.Subsets; s != nil {
+		s.check(f, "spec.subsets")
 	}
 	if fb := p.Spec.Fallback; fb != nil {
 		fb.check(f, "spec.fallback", p.Spec.TargetRef.Name)

@@ -55,6 +55,7 @@ type outdated struct{ config *Config }
 //	cookie: {name: sid, path: /, ttl: 1h, attributes: {SameSite: Strict}}
 //	header: x-session                # or this
 //	keyFiles: [/run/key-2, /run/key-1]
+//	scope: v2                        # values of another scope are none here
 //	keySecret: {name: keys, initialFetchTimeout: 2s}   # or this, of ADS
 func (c *Config) encrypted(b []byte) error {
 	var url string
@@ -72,6 +73,7 @@ func (c *Config) encrypted(b []byte) error {
 		return fmt.Errorf("type_url: unsupported type %q: want %s", url, EncryptedURL)
 	}
 	var files []string
+	var scope string
 	for name, v := range value.GetFields() {
 		var err error
 		switch name {
@@ -81,6 +83,8 @@ func (c *Config) encrypted(b []byte) error {
 			if c.name = strings.ToLower(v.GetStringValue()); !token(c.name) {
 				err = fmt.Errorf("%q is no header name", c.name)
 			}
+		case "scope":
+			scope = v.GetStringValue()
 		case "keySecret":
 			err = c.keySecret(v.GetStructValue())
 		case "keyFiles":
@@ -104,6 +108,9 @@ func (c *Config) encrypted(b []byte) error {
 		c.kind = byHeader
 	}
 	c.with, c.outdated = fmt.Appendf(nil, "outrigger session %d %s", c.kind, c.name), &outdated{c}
+	if scope != "" {
+		c.with = append(append(c.with, 0), scope...)
+	}
 	if c.secret != "" {
 		if fields["keyFiles"] != nil {
 			return errors.New("value: want exactly one of keyFiles and keySecret")

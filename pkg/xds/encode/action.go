@@ -48,6 +48,8 @@ func (t *routeTable) route(rule *mesh.HTTPRule, m *mesh.HTTPMatch, match *routev
 	switch {
 	case err != nil:
 		return nil, err
+	case t.flavor == GRPC && labelled(rule): // whose clients would send to any instance
+		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 503}}
 	case action == nil:
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{
 			Status: 500, Body: &corev3.DataSource{Specifier: &corev3.DataSource_InlineString{InlineString: "no backend of the route takes traffic\n"}},
@@ -164,11 +166,12 @@ func split(a *routev3.RouteAction, refs []mesh.HTTPBackendRef) bool {
 		return false
 	case len(live) == 1 && len(live[0].Filters) == 0:
 		a.ClusterSpecifier = &routev3.RouteAction_Cluster{Cluster: OutboundCluster(live[0].Name)}
+		a.MetadataMatch = labelMatch(live[0].Labels)
 		return true
 	}
 	w := &routev3.WeightedCluster{}
 	for _, b := range live {
-		c := &routev3.WeightedCluster_ClusterWeight{Name: OutboundCluster(b.Name), Weight: u32(b.Share())}
+		c := &routev3.WeightedCluster_ClusterWeight{Name: OutboundCluster(b.Name), Weight: u32(b.Share()), MetadataMatch: labelMatch(b.Labels)}
 		for _, f := range b.Filters {
 			if h := f.RequestHeaderModifier; h != nil {
 				c.RequestHeadersToAdd, c.RequestHeadersToRemove = headerOptions(h), h.Remove

@@ -27,8 +27,8 @@ const (
 )
 
 // ServiceCluster is the cluster of a service's instances, which come by EDS.
-// policy may be nil.
-func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clusterv3.Cluster, error) {
+// policy may be nil; subsets are the sets of keys of [Index.SubsetKeys].
+func ServiceCluster(service string, policy *mesh.TrafficPolicy, subsets []string, f Flavor) (*clusterv3.Cluster, error) {
 	var spec mesh.TrafficPolicySpec
 	if policy != nil {
 		spec = policy.Spec
@@ -45,7 +45,10 @@ func ServiceCluster(service string, policy *mesh.TrafficPolicy, f Flavor) (*clus
 	if err := balance(c, spec.LoadBalancer, f); err != nil {
 		return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
 	}
-	if f != GRPC { // its clients make none
+	if f != GRPC { // its clients make none, and know no subsets
+		if err := divide(c, subsets, spec.Subsets); err != nil {
+			return nil, fmt.Errorf("cluster %q: %w", c.Name, err)
+		}
 		c.HealthChecks = healthChecks(service, spec.HealthCheck)
 	}
 	retryAfter(c, spec.OutlierDetection)

@@ -207,7 +207,7 @@ func TestEveryLocalityHasANameAndAWeight(t *testing.T) {
 		{ID: "b", Address: "10.0.0.2", Port: 1, Zone: "a", Weight: 7},
 		{ID: "c", Address: "10.0.0.3", Port: 1, Zone: "b", Weight: 2},
 	}
-	a, err := encode.Assignment("s", list, false, false)
+	a, err := encode.Assignment("s", list, nil, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,10 +219,10 @@ func TestEveryLocalityHasANameAndAWeight(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 	list[0].Weight = math.MaxUint32
-	if _, err := encode.Assignment("s", list, false, false); err == nil || !strings.Contains(err.Error(), "weights") {
+	if _, err := encode.Assignment("s", list, nil, false, false); err == nil || !strings.Contains(err.Error(), "weights") {
 		t.Errorf("got %v, want an error about weights", err)
 	}
-	if _, err := encode.Assignment("s", []*mesh.Instance{{ID: "a", Address: "", Port: 1}}, false, false); err == nil || !strings.Contains(err.Error(), "Address") {
+	if _, err := encode.Assignment("s", []*mesh.Instance{{ID: "a", Address: "", Port: 1}}, nil, false, false); err == nil || !strings.Contains(err.Error(), "Address") {
 		t.Errorf("got %v, want an error that names the address", err)
 	}
 }
@@ -236,7 +236,7 @@ func TestAnAddressIsNamedOnceByItsNewestRegistration(t *testing.T) {
 		// What has an identity is not replaced by what has none.
 		{ID: "e", Address: "10.0.0.1", Port: 3, Revision: 8, MutualTLS: true},
 		{ID: "f", Address: "10.0.0.1", Port: 3, Revision: 9},
-	}, false, false)
+	}, nil, false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func TestInstancesWithoutASidecarAreMarked(t *testing.T) {
 		{ID: "sidecar", Address: "10.0.0.6", Port: 1, Node: "s~sidecar"},
 	}
 	for declared, want := range map[bool][]string{false: {"bare", "http"}, true: nil} {
-		a, err := encode.Assignment("s", list, declared, false)
+		a, err := encode.Assignment("s", list, nil, declared, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -285,7 +285,7 @@ func TestGRPCIsGivenPoliciesThatItHas(t *testing.T) {
 		"random": clusterv3.Cluster_ROUND_ROBIN, "maglev": clusterv3.Cluster_RING_HASH, "ring_hash": clusterv3.Cluster_RING_HASH,
 	} {
 		p := &mesh.TrafficPolicy{Spec: mesh.TrafficPolicySpec{LoadBalancer: &mesh.LoadBalancer{Policy: policy}}}
-		c, err := encode.ServiceCluster("s", p, encode.GRPC)
+		c, err := encode.ServiceCluster("s", p, nil, encode.GRPC)
 		if err != nil || c.GetLbPolicy() != want {
 			t.Errorf("%s: got %v, %v, want %v", policy, c.GetLbPolicy(), err, want)
 		}

@@ -21,8 +21,8 @@ import (
 // ignores localities without weight and refuses those without a name.
 // Instances must be sorted by ID. http2: the service is declared to speak HTTP/2, so
 // that its instances are spoken to by what their callers use; see followsCaller. checked:
-// its policy has a health check.
-func Assignment(service string, instances []*mesh.Instance, http2, checked bool) (*endpointv3.ClusterLoadAssignment, error) {
+// its policy has a health check. labels are the keys by which instances are divided.
+func Assignment(service string, instances []*mesh.Instance, labels []string, http2, checked bool) (*endpointv3.ClusterLoadAssignment, error) {
 	type place struct{ region, zone string }
 	byPlace := map[place]*endpointv3.LocalityLbEndpoints{}
 	out := &endpointv3.ClusterLoadAssignment{ClusterName: OutboundCluster(service)}
@@ -43,6 +43,7 @@ func Assignment(service string, instances []*mesh.Instance, http2, checked bool)
 		}
 		l.LoadBalancingWeight.Value += weight
 		e := lbEndpoint(in, weight, http2 || followsCaller(in))
+		label(e, in, labels)
 		if checked {
 			checkedBySidecar(e, in)
 		}

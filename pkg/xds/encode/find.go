@@ -47,6 +47,7 @@ type Skip struct{ Route, Reason string }
 type Share struct {
 	Cluster string
 	Percent float64
+	Labels  map[string]string // of the instances that are meant; nil: all
 }
 
 // Find follows a request through a route configuration as a proxy would: the
@@ -204,14 +205,14 @@ func (h *Hit) act(route *routev3.Route) {
 		h.Rewrite = a.GetRegexRewrite().GetSubstitution()
 	}
 	if c := a.GetCluster(); c != "" {
-		h.Clusters = []Share{{c, 100}}
+		h.Clusters = []Share{{c, 100, labelsOf(a.GetMetadataMatch())}}
 	}
 	total := 0.0
 	for _, c := range a.GetWeightedClusters().GetClusters() {
 		total += float64(c.GetWeight().GetValue())
 	}
 	for _, c := range a.GetWeightedClusters().GetClusters() {
-		h.Clusters = append(h.Clusters, Share{c.GetName(), 100 * float64(c.GetWeight().GetValue()) / total})
+		h.Clusters = append(h.Clusters, Share{c.GetName(), 100 * float64(c.GetWeight().GetValue()) / total, labelsOf(c.GetMetadataMatch())})
 	}
 	for _, m := range a.GetRequestMirrorPolicies() {
 		h.Mirrors = append(h.Mirrors, m.GetCluster())

@@ -19,7 +19,7 @@ func checkedPolicy(h mesh.HealthCheck) *mesh.TrafficPolicy {
 func TestHealthChecksAreMadeByWhoIsToMakeThem(t *testing.T) {
 	every := mesh.Duration(2 * time.Minute)
 	p := checkedPolicy(mesh.HealthCheck{HTTP: &mesh.HTTPHealthCheck{Path: "/healthz", Statuses: []mesh.StatusMatch{{Min: 200, Max: 299}}}, Interval: &every})
-	callers, err := encode.ServiceCluster("s", p, encode.Sidecar)
+	callers, err := encode.ServiceCluster("s", p, nil, encode.Sidecar)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestHealthChecksAreMadeByWhoIsToMakeThem(t *testing.T) {
 	// Without traffic an instance of a service is checked rarely by callers, of whom there
 	// may be many, but always by its own sidecar.
 	p = checkedPolicy(mesh.HealthCheck{TCP: &mesh.TCPHealthCheck{}})
-	callers, _ = encode.ServiceCluster("s", p, encode.Sidecar)
+	callers, _ = encode.ServiceCluster("s", p, nil, encode.Sidecar)
 	app, _ = encode.AppCluster("s", "127.0.0.1:80", false, p)
 	if c := callers.GetHealthChecks()[0]; c.GetNoTrafficInterval() != nil || c.GetIntervalJitterPercent() == 0 || c.GetTcpHealthCheck() == nil {
 		t.Errorf("callers: %v", c)
@@ -47,11 +47,11 @@ func TestHealthChecksAreMadeByWhoIsToMakeThem(t *testing.T) {
 		t.Errorf("the own sidecar: %v", c)
 	}
 	p = checkedPolicy(mesh.HealthCheck{GRPC: &mesh.GRPCHealthCheck{Service: "x"}})
-	callers, _ = encode.ServiceCluster("s", p, encode.Sidecar)
+	callers, _ = encode.ServiceCluster("s", p, nil, encode.Sidecar)
 	if c := callers.GetHealthChecks()[0].GetGrpcHealthCheck(); c.GetServiceName() != "x" || c.GetAuthority() != "s" {
 		t.Errorf("gRPC: %v", c)
 	}
-	if c, _ := encode.ServiceCluster("s", p, encode.GRPC); len(c.GetHealthChecks()) > 0 {
+	if c, _ := encode.ServiceCluster("s", p, nil, encode.GRPC); len(c.GetHealthChecks()) > 0 {
 		t.Error("clients that check nothing are told to")
 	}
 }
@@ -59,7 +59,7 @@ func TestHealthChecksAreMadeByWhoIsToMakeThem(t *testing.T) {
 func TestCallersDoNotCheckWhatItsOwnSidecarDoes(t *testing.T) {
 	list := []*mesh.Instance{{ID: "bare", Address: "10.0.0.1", Port: 1}, {ID: "sidecar", Address: "10.0.0.2", Port: 1, Node: "s~sidecar"}}
 	for _, checked := range []bool{true, false} {
-		a, err := encode.Assignment("s", list, false, checked)
+		a, err := encode.Assignment("s", list, nil, false, checked)
 		if err != nil {
 			t.Fatal(err)
 		}

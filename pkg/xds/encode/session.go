@@ -58,6 +58,11 @@ func (t *routeTable) session(route *routev3.Route, rule *mesh.HTTPRule, parent s
 		}
 		value["cookie"] = object(cookie)
 	}
+	for _, b := range rule.BackendRefs {
+		if b.Share() > 0 && len(b.Labels) > 0 { // or a session would lead out of its subset
+			value["scope"] = structpb.NewStringValue(LabelText(b.Labels))
+		}
+	}
 	state, err := pack(&xdstypev3.TypedStruct{TypeUrl: sessionType, Value: &structpb.Struct{Fields: value}})
 	if err != nil {
 		return err

@@ -75,8 +75,8 @@ type Peer struct {
 
 // SecureCluster is ServiceCluster for sidecars with an identity: they speak mutual TLS
 // with the instances that have one.
-func SecureCluster(service string, policy *mesh.TrafficPolicy, peer Peer) (*clusterv3.Cluster, error) {
-	c, err := ServiceCluster(service, policy, Sidecar)
+func SecureCluster(service string, policy *mesh.TrafficPolicy, subsets []string, peer Peer) (*clusterv3.Cluster, error) {
+	c, err := ServiceCluster(service, policy, subsets, Sidecar)
 	if err != nil {
 		return nil, err
 	}
