@@ -12,6 +12,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/handover"
 	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/client"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 )
 
@@ -153,7 +154,10 @@ func (d *plane) samples() []metrics.Sample {
 	add(metrics.KindCounter, "control_plane.rejected", "responses refused (NACK)", nacks)
 	add(metrics.KindCounter, "control_plane.oversized", "responses larger than --xds-max-response-bytes, not taken", oversized)
 	add(metrics.KindGauge, "control_plane.snapshot", "version of the configuration published last", st.Snapshot)
-	out = append(out, discoverySamples(&st)...)
+	d.client.Subscriptions(func(s *client.Subscription) bool {
+		out = subscriptionSamples(out, s)
+		return true
+	})
 	for i := range st.Extensions {
 		x := &st.Extensions[i]
 		prefix := "extension_config_discovery.http_filter." + x.Name + "."

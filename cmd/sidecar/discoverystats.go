@@ -3,42 +3,86 @@
 package main
 
 import (
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"strings"
+	"time"
+
 	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/client"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 )
 
-// discoverySamples are Envoy's statistics of CDS and LDS, over all sources. As there,
-// an attempt begins with the subscription and with each response.
-func discoverySamples(st *client.Status) (out []metrics.Sample) {
-	for _, d := range [...]struct{ kind, prefix, what string }{
-		{"cds", "cluster_manager.cds.", "clusters"},
-		{"lds", "listener_manager.lds.", "listeners"},
-	} {
-		var accepted, rejected, attempts, version uint64
-		found := false
-		for i := range st.Sources {
-			for j := range st.Sources[i].Types {
-				t := &st.Sources[i].Types[j]
-				if t.Type != d.kind {
-					continue
-				}
-				found = true
-				accepted, rejected, attempts = accepted+t.Accepted, rejected+t.Rejected, attempts+1+t.Accepted+t.Rejected
-				if t.Version != "" {
-					version = lb.HashBytes([]byte(t.Version))
-				}
-			}
+// subscriptionSamples appends Envoy's statistics of a subscription, of xDS resources.
+func subscriptionSamples(out []metrics.Sample, s *client.Subscription) []metrics.Sample {
+	scope := subscriptionScope(s)
+	if scope == nil {
+		return out
+	}
+	add := func(kind metrics.Kind, name, help string, value uint64) {
+		out = append(out, metrics.Sample{Scope: scope, Name: name, Help: help, Kind: kind, Value: value})
+	}
+	add(metrics.KindCounter, "update_attempt", "Times that the resources were asked for, or that this failed.", s.Attempts)
+	add(metrics.KindCounter, "update_success", "Responses that were taken.", s.Accepted)
+	add(metrics.KindCounter, "update_rejected", "Responses that were refused (NACK).", s.Rejected)
+	add(metrics.KindCounter, "update_failure", "Times that the management server was lost or not reached, or a file not read.", s.Failures)
+	add(metrics.KindCounter, "init_fetch_timeout", "Times that the first response did not come in time.", s.Timeouts)
+	add(metrics.KindGauge, "update_time", "When a response was taken last, in milliseconds since 1970.", millis(s.Updated))
+	add(metrics.KindGauge, "version", "Hash of the version taken last.", s.Version)
+	reloads := func() {
+		add(metrics.KindCounter, "config_reload", "Responses that changed something.", s.Changed)
+		add(metrics.KindGauge, "config_reload_time_ms", "When a response changed something last, in milliseconds since 1970.", millis(s.Reloaded))
+	}
+	switch s.Kind {
+	case decode.Endpoints:
+		add(metrics.KindCounter, "update_empty", "Responses without endpoints for the cluster, which keeps those that it has.", s.Empty)
+		add(metrics.KindCounter, "update_no_rebuild", "Responses that changed nothing.", s.Accepted-s.Changed-s.Empty)
+		warming := uint64(0)
+		if s.Warming {
+			warming = 1
 		}
-		if !found {
-			continue
-		}
-		out = append(out,
-			metrics.Sample{Name: d.prefix + "update_attempt", Help: "Times that " + d.what + " were asked for.", Kind: metrics.KindCounter, Value: attempts},
-			metrics.Sample{Name: d.prefix + "update_success", Help: "Responses with " + d.what + " that were taken.", Kind: metrics.KindCounter, Value: accepted},
-			metrics.Sample{Name: d.prefix + "update_rejected", Help: "Responses with " + d.what + " that were refused (NACK).", Kind: metrics.KindCounter, Value: rejected},
-			metrics.Sample{Name: d.prefix + "version", Help: "Hash of the version taken last.", Kind: metrics.KindGauge, Value: version},
-		)
+		add(metrics.KindGauge, "warming_state", "1 while the latest version of the cluster waits for what it needs.", warming)
+	case decode.Route:
+		reloads()
+		add(metrics.KindCounter, "update_empty", "Responses without the route configuration, which stays as it is.", s.Empty)
+	case decode.ScopedRoute:
+		reloads()
+		add(metrics.KindCounter, "update_empty", "Responses that were not about scopes at all: none.", s.Empty)
+		add(metrics.KindGauge, "all_scopes", "Scopes that are known.", uint64(s.Scopes))
+		add(metrics.KindGauge, "active_scopes", "Scopes that are in use.", uint64(s.ActiveScopes))
+	case decode.Cluster, decode.VirtualHost:
+		reloads()
 	}
 	return out
+}
+
+// subscriptionScope is where Envoy shows a subscription, nil for nowhere.
+func subscriptionScope(s *client.Subscription) *metrics.Scope {
+	clean := func(name string) string { return strings.ReplaceAll(name, ":", "_") }
+	user, name := clean(s.User), clean(s.Name)
+	manager := func(kind, tag string) *metrics.Scope {
+		return metrics.NewScope("http."+user+"."+kind+"."+name, "http."+kind,
+			metrics.Tag{Name: tag, Value: name}, metrics.Tag{Name: "envoy_http_conn_manager_prefix", Value: user})
+	}
+	switch s.Kind {
+	case decode.Cluster:
+		return metrics.NewScope("cluster_manager.cds", "cluster_manager.cds")
+	case decode.Listener:
+		return metrics.NewScope("listener_manager.lds", "listener_manager.lds")
+	case decode.Endpoints:
+		return metrics.NewScope("cluster."+user, "cluster", metrics.Tag{Name: "envoy_cluster_name", Value: user})
+	case decode.Route:
+		return manager("rds", "envoy_rds_route_config")
+	case decode.ScopedRoute:
+		return manager("scoped_rds", "envoy_scoped_rds_config")
+	case decode.VirtualHost:
+		return manager("vhds", "envoy_vhds_route_config")
+	}
+	return nil
+}
+
+// millis is 0 for the zero time.
+func millis(t time.Time) uint64 {
+	if t.IsZero() {
+		return 0
+	}
+	return uint64(max(t.UnixMilli(), 0))
 }

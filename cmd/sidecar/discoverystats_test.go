@@ -3,31 +3,49 @@
 package main
 
 import (
+	"maps"
 	"testing"
+	"time"
 
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/client"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 )
 
-func TestDiscoveryIsCountedUnderEnvoysNames(t *testing.T) {
-	st := client.Status{Sources: []client.SourceStatus{
-		{Types: []client.TypeStatus{{Type: "cds", Version: "7", Accepted: 3, Rejected: 1}, {Type: "eds", Accepted: 9}}},
-		{Types: []client.TypeStatus{{Type: "cds", Accepted: 2}}},
-	}}
-	got := map[string]uint64{}
-	for _, s := range discoverySamples(&st) {
-		got[s.Name] = s.Value
+func TestSubscriptionsHaveEnvoysNames(t *testing.T) {
+	of := func(kind decode.Kind, user, name string) *client.Subscription {
+		return &client.Subscription{
+			Kind: kind, User: user, Name: name, Attempts: 12, Accepted: 7, Rejected: 2, Failures: 1, Timeouts: 1, Empty: 3, Changed: 2, Version: 99,
+			Updated: time.UnixMilli(1500), Reloaded: time.UnixMilli(1400), Warming: true, Scopes: 5, ActiveScopes: 4,
+		}
 	}
-	want := map[string]uint64{
-		"cluster_manager.cds.update_attempt": 8, "cluster_manager.cds.update_success": 5, "cluster_manager.cds.update_rejected": 1,
-		"cluster_manager.cds.version": lb.HashBytes([]byte("7")), // xxHash64, as Envoy's
+	common := map[string]uint64{
+		"update_attempt": 12, "update_success": 7, "update_rejected": 2, "update_failure": 1, "init_fetch_timeout": 1, "update_time": 1500, "version": 99,
 	}
-	if len(got) != len(want) {
-		t.Errorf("got %v", got)
-	}
-	for name, n := range want {
-		if got[name] != n {
-			t.Errorf("%s is %d, want %d", name, got[name], n)
+	reloads := map[string]uint64{"config_reload": 2, "config_reload_time_ms": 1400}
+	for _, tt := range []struct {
+		s      *client.Subscription
+		prefix string
+		more   []map[string]uint64
+	}{
+		{of(decode.Cluster, "", ""), "cluster_manager.cds.", []map[string]uint64{reloads}},
+		{of(decode.Listener, "", ""), "listener_manager.lds.", nil},
+		{of(decode.Endpoints, "a:b", ""), "cluster.a_b.", []map[string]uint64{{"update_empty": 3, "update_no_rebuild": 2, "warming_state": 1}}},
+		{of(decode.Route, "in:1", "r:1"), "http.in_1.rds.r_1.", []map[string]uint64{reloads, {"update_empty": 3}}},
+		{of(decode.ScopedRoute, "in", "s"), "http.in.scoped_rds.s.", []map[string]uint64{reloads, {"update_empty": 3, "all_scopes": 5, "active_scopes": 4}}},
+		{of(decode.VirtualHost, "in", "r"), "http.in.vhds.r.", []map[string]uint64{reloads}},
+	} {
+		got, want := map[string]uint64{}, map[string]uint64{}
+		for _, s := range subscriptionSamples([]metrics.Sample(nil), tt.s) {
+			got[s.FullName()] = s.Value
+		}
+		for _, list := range append(tt.more, common) {
+			for name, n := range list {
+				want[tt.prefix+name] = n
+			}
+		}
+		if !maps.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", tt.prefix, got, want)
 		}
 	}
 }

@@ -28,6 +28,8 @@ type assembler struct {
 	listening map[string]*mergedListener
 	// extensions counts what becomes of configurations of ECDS.
 	extensions extensionCounts
+	// expired are the waits that a round has given up.
+	expired []need
 	// empty are the assignments of clusters whose endpoints never came.
 	empty map[string]*resource.Assignment
 	// waiting are the clusters whose latest version is not in use.
@@ -168,6 +170,7 @@ func (a *assembler) missing(n need, limit time.Duration) bool {
 	over := w.limit > 0 && !a.now.Before(end)
 	if over && !w.over {
 		a.extensions.timedOut(n)
+		a.expired = append(a.expired, n)
 	}
 	w.over = over
 	a.waits[n] = w

@@ -67,11 +67,15 @@ func (b *batch) worldResource(i int, a *anypb.Any) {
 		b.refuse(name, err.Error())
 		return
 	}
-	if !b.t.wildcard && !b.t.names[r.Name] && !b.u.Full {
+	if !b.t.wildcard && !b.t.asks(r.Name) && !b.u.Full {
 		return // not asked for: servers may send more than that
 	}
-	b.hashes[h] = r.Name
-	b.take(Item{Name: r.Name, Version: b.u.Version, Bytes: a.GetValue(), Resource: r})
+	name = r.Name
+	b.hashes[h] = name
+	if b.s.known(b.u.Kind, name, a.GetValue()) { // as before, but not in the last response
+		r = nil
+	}
+	b.take(Item{Name: name, Version: b.u.Version, Bytes: a.GetValue(), Resource: r})
 }
 
 func (b *batch) deltaResource(i int, res *discoveryv3.Resource) {
@@ -85,7 +89,7 @@ func (b *batch) deltaResource(i int, res *discoveryv3.Resource) {
 	case res.GetTtl() != nil:
 		b.refuse(name, b.noTTL(name))
 		return
-	case !b.t.wildcard && !b.t.names[name]:
+	case !b.t.wildcard && !b.t.asks(name):
 		return // it has been unsubscribed from meanwhile
 	case b.s.known(b.u.Kind, name, a.GetValue()) && a.GetTypeUrl() == decode.TypeOf(b.u.Kind).URL:
 		b.take(Item{Name: name, Version: res.GetVersion(), Bytes: a.GetValue()})

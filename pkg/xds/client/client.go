@@ -264,9 +264,13 @@ func (c *Client) update(u *Update, s *source, now time.Time) {
 		before = maps.Clone(before)
 	}
 	news := c.refusals(u, s)
+	dirty := c.store.dirty[u.Kind]
+	c.store.dirty[u.Kind] = false
 	for _, name := range c.store.apply(u, s, now) {
 		c.log.Warn("a static resource keeps its name", "kind", u.Kind.String(), "name", name, "source", s.label())
 	}
+	s.count(u, c.store.dirty[u.Kind], now)
+	c.store.dirty[u.Kind] = c.store.dirty[u.Kind] || dirty
 	if u.Kind == decode.Extension {
 		c.asm.extensions.update(u, before, c.store.latest[decode.Extension])
 	}
@@ -312,6 +316,7 @@ func (c *Client) refusals(u *Update, s *source) (list []Refusal) {
 func (c *Client) advance(now time.Time) {
 	c.useCache(now)
 	changed := c.asm.round(now, c)
+	c.countExpired()
 	c.rewant = c.rewant || c.asm.moved
 	if !c.complete() {
 		return

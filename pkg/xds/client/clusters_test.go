@@ -80,7 +80,7 @@ func (r *randomUpdates) next(s *source) *Update {
 		set(res)
 	case 3:
 		u.Kind = decode.Secret
-		if s.stream.types[decode.Secret].names["secret"] {
+		if s.stream.types[decode.Secret].asks("secret") {
 			set(&decode.Resource{Kind: u.Kind, Name: "secret", Value: &resource.Secret{Name: "secret"}})
 		}
 	default:

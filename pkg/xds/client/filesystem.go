@@ -50,9 +50,9 @@ func (c *Client) runFile(ctx context.Context, s *source) {
 	file := fileReader{path: s.src.Path, kind: s.kind, max: c.cfg.MaxResponseBytes}
 	failed := ""
 	for {
-		r, err := file.read()
+		r, fresh, err := file.read()
 		switch {
-		case err != nil && err.Error() != failed:
+		case err != nil && (fresh || err.Error() != failed):
 			failed = err.Error()
 			if !c.tell(ctx, message{from: s, ev: Closed{}, err: err}) {
 				return
@@ -91,22 +91,23 @@ type fileReader struct {
 	bad  error // what is wrong with the bytes read last
 }
 
-// read returns nil if the file is as it was; its error stays as well.
-func (f *fileReader) read() (*discoveryv3.DiscoveryResponse, error) {
+// read returns nil if the file is as it was; its error stays as well. fresh says that
+// there are other bytes than the last time.
+func (f *fileReader) read() (r *discoveryv3.DiscoveryResponse, fresh bool, err error) {
 	data, err := readBounded(f.path, f.max)
 	if err != nil {
 		f.last = [sha256.Size]byte{}
-		return nil, err
+		return nil, false, err
 	}
 	sum := sha256.Sum256(data)
 	if sum == f.last {
-		return nil, f.bad
+		return nil, false, f.bad
 	}
 	f.last = sum
-	r := new(discoveryv3.DiscoveryResponse)
+	r = new(discoveryv3.DiscoveryResponse)
 	f.bad = f.parse(data, r)
 	if f.bad != nil {
-		return nil, f.bad
+		return nil, true, f.bad
 	}
 	if r.GetVersionInfo() == "" {
 		r.VersionInfo = hex.EncodeToString(sum[:8])
@@ -114,7 +115,7 @@ func (f *fileReader) read() (*discoveryv3.DiscoveryResponse, error) {
 	if r.GetTypeUrl() == "" {
 		r.TypeUrl = decode.TypeOf(f.kind).URL
 	}
-	return r, nil
+	return r, true, nil
 }
 
 func (f *fileReader) parse(data []byte, r *discoveryv3.DiscoveryResponse) error {

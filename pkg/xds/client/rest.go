@@ -41,7 +41,7 @@ func (c *Client) runREST(ctx context.Context, s *source) {
 		r, err := c.poll(ctx, client, s, t, asked)
 		var m message
 		switch {
-		case err != nil && up:
+		case err != nil:
 			m, up = message{from: s, ev: Closed{}, err: err}, false
 		case err == nil && !up:
 			m, up = message{from: s, ev: Opened{}}, true

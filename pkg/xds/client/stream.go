@@ -5,7 +5,6 @@ package client
 import (
 	"bytes"
 	"hash/maphash"
-	"maps"
 	"slices"
 	"sort"
 	"strings"
@@ -31,6 +30,8 @@ type Stream struct {
 	named bool // the node has been sent on this connection
 	types [decode.KindCount]typeState
 	seed  maphash.Seed
+	// failures are connections that could not be made or have gone.
+	failures uint32
 }
 
 // StreamConfig is what a Stream is made of.
@@ -54,7 +55,9 @@ type StreamConfig struct {
 type typeState struct {
 	subscribed bool
 	wildcard   bool
-	names      map[string]bool
+	// names are what is subscribed to, with what has become of it; nil: nothing yet.
+	names map[string]*counts
+	all   counts // with wildcard
 
 	// asked says that a request has gone out on this connection; told are the
 	// names that delta requests have subscribed to on it.
@@ -125,10 +128,11 @@ type Request struct {
 
 // Update is what a response changed.
 type Update struct {
-	Kind    decode.Kind
-	Version string // of the type
-	Set     []Item
-	Removed []string
+	Kind     decode.Kind
+	Version  string // of the type, accepted last
+	Received string // of the response, be it refused
+	Set      []Item
+	Removed  []string
 	// Full says that whatever is neither in Set nor in Kept is gone.
 	Full bool
 	Kept map[string]bool
@@ -174,6 +178,7 @@ func (s *Stream) Step(ev Event) Output {
 		return s.opened()
 	case Closed:
 		s.open, s.named = false, false
+		s.failures++
 		for i := range s.types {
 			t := &s.types[i]
 			t.asked, t.told, t.renamed, t.nonce = false, nil, true, ""
@@ -221,15 +226,15 @@ func (s *Stream) opened() Output {
 // subscribe changes what is wanted; a request goes out only if that is news.
 func (s *Stream) subscribe(e Subscribe) Output {
 	t := &s.types[e.Kind]
-	names := make(map[string]bool, len(e.Names))
-	for _, n := range e.Names {
-		names[n] = true
-	}
+	names, same := s.renew(t.names, e.Names)
 	wanted := e.Wildcard || len(names) > 0
-	if t.subscribed == wanted && t.wildcard == e.Wildcard && equalSets(t.names, names) {
+	if t.subscribed == wanted && t.wildcard == e.Wildcard && same {
 		return Output{}
 	}
 	was := t.subscribed
+	if e.Wildcard && !t.wildcard {
+		t.all = counts{since: s.failures}
+	}
 	t.subscribed, t.wildcard, t.names, t.renamed = wanted, e.Wildcard, names, true
 	t.anew = s.cfg.Polling
 	t.refused = 0 // the same response may have what was not wanted before
@@ -251,7 +256,7 @@ func (s *Stream) forget(t *typeState) {
 		return
 	}
 	for name := range t.versions {
-		if !t.names[name] {
+		if !t.asks(name) {
 			delete(t.versions, name)
 		}
 	}
@@ -296,13 +301,16 @@ func (s *Stream) askDelta(kind decode.Kind, nack *statuspb.Status) Request {
 		}
 	}
 	for name := range t.told {
-		if !t.names[name] {
+		if !t.asks(name) {
 			r.ResourceNamesUnsubscribe = append(r.ResourceNamesUnsubscribe, name)
 		}
 	}
 	sort.Strings(r.ResourceNamesSubscribe)
 	sort.Strings(r.ResourceNamesUnsubscribe)
-	t.told, t.renamed = maps.Clone(t.names), false
+	t.told, t.renamed = make(map[string]bool, len(t.names)), false
+	for name := range t.names {
+		t.told[name] = true
+	}
 	return Request{Kind: kind, Delta: r}
 }
 
@@ -330,7 +338,7 @@ func (s *Stream) world(r *discoveryv3.DiscoveryResponse, asked *discoveryv3.Disc
 		req.Again = true
 		return Output{Requests: []Request{req}}
 	}
-	u := Update{Kind: kind, Version: r.GetVersionInfo(), First: !t.answered, Full: decode.TypeOf(kind).Full, Kept: map[string]bool{}}
+	u := Update{Kind: kind, Version: r.GetVersionInfo(), Received: r.GetVersionInfo(), First: !t.answered, Full: decode.TypeOf(kind).Full, Kept: map[string]bool{}}
 	t.answered = true
 	b := batch{s: s, t: t, u: &u, at: map[string]int{}, hashes: make(map[uint64]string, len(r.GetResources()))}
 	for i, a := range r.GetResources() {
@@ -348,7 +356,7 @@ func (s *Stream) incremental(r *discoveryv3.DeltaDiscoveryResponse) Output {
 	}
 	t := &s.types[kind]
 	t.nonce = r.GetNonce()
-	u := Update{Kind: kind, Version: r.GetSystemVersionInfo(), First: !t.answered, Kept: map[string]bool{}}
+	u := Update{Kind: kind, Version: r.GetSystemVersionInfo(), Received: r.GetSystemVersionInfo(), First: !t.answered, Kept: map[string]bool{}}
 	t.answered = true
 	b := batch{s: s, t: t, u: &u, at: map[string]int{}}
 	for i, res := range r.GetResources() {
@@ -417,7 +425,7 @@ func (s *Stream) known(kind decode.Kind, name string, value []byte) bool {
 	return held != nil && bytes.Equal(held, value)
 }
 
-func sorted(set map[string]bool) []string {
+func sorted[T any](set map[string]T) []string {
 	if len(set) == 0 {
 		return nil
 	}
@@ -427,18 +435,6 @@ func sorted(set map[string]bool) []string {
 	}
 	sort.Strings(out)
 	return out
-}
-
-func equalSets(a, b map[string]bool) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for name := range a {
-		if !b[name] {
-			return false
-		}
-	}
-	return true
 }
 
 func copyMap(m map[string]string) map[string]string {
