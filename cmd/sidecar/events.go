@@ -168,6 +168,18 @@ func (d *plane) logEvents() error {
 	return nil
 }
 
+// ejectionLog writes lines of outlier detection where the bootstrap says; nil: nowhere.
+func (d *plane) ejectionLog() (write func(line []byte), err error) {
+	path := d.boot.EjectionLog
+	if path == "" {
+		return nil, nil
+	}
+	if write, err = d.logs.Lines(path); err != nil {
+		return nil, fmt.Errorf("cluster_manager.outlier_detection.event_log_path: %w", err)
+	}
+	return write, nil
+}
+
 // tellRefused tells of configuration that is not taken.
 func (d *plane) tellRefused(r client.Refusal) {
 	name := r.Kind

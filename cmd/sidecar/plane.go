@@ -106,6 +106,10 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	if err = d.logEvents(); err != nil {
 		return nil, err
 	}
+	ejections, err := d.ejectionLog()
+	if err != nil {
+		return nil, err
+	}
 	d.spans = export.NewPool(export.Config{Node: env.Node.ID, ClusterAddress: d.clusterAddress})
 	d.als, err = als.NewPool(runCtx, als.Config{NodeID: d.boot.Node.ID, NodeCluster: d.boot.Node.Cluster, ClusterAddress: d.clusterAddress})
 	if err != nil {
@@ -122,7 +126,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		Workers: env.Options.Concurrency, Rings: rings, Filters: reg, AccessLogs: d.logs, Accepting: accepting, Dialling: dialling,
 		TraceExporter: d.spans.Open, AccessLogRemote: d.als.Open, Service: d.boot.Node.Cluster, Node: d.boot.Node.ID, Log: env.Logger,
 		DrainTime: env.Options.DrainTime, DrainIdle: env.Options.drainIdle(), Binder: env.Heritage.binderOf(), HoldAccepting: env.Heritage.isWaiting(),
-		Events:       env.Events,
+		Events: env.Events, EjectionLog: ejections,
 		Overload:     overloadSettings(d.boot),
 		LocalCluster: d.boot.LocalCluster,
 		Locality:     lb.Place{Region: d.boot.Node.Region, Zone: d.boot.Node.Zone, SubZone: d.boot.Node.SubZone},

@@ -56,31 +56,25 @@ type (
 	ejectConsecutive struct{}
 )
 
-// MarshalJSON writes the fields of Envoy's outlier event log
-// (envoy.data.cluster.v3.OutlierDetectionEvent) and after them our own.
-func (e Event) MarshalJSON() ([]byte, error) {
-	out := struct {
-		Type        string                  `json:"type"`
-		Cluster     string                  `json:"cluster_name"`
-		Upstream    string                  `json:"upstream_url"`
-		Action      string                  `json:"action"`
-		Ejections   uint32                  `json:"num_ejections"`
-		Enforced    bool                    `json:"enforced"`
-		Rate        *ejectSuccessRate       `json:"eject_success_rate_event,omitempty"`
-		Consecutive *ejectConsecutive       `json:"eject_consecutive_event,omitempty"`
-		Failure     *ejectFailurePercentage `json:"eject_failure_percentage_event,omitempty"`
-		Timestamp   string                  `json:"timestamp"`
-		SinceLast   string                  `json:"secs_since_last_action,omitempty"`
+// envoyEvent is envoy.data.cluster.v3.OutlierDetectionEvent as JSON.
+type envoyEvent struct {
+	Type        string                  `json:"type"`
+	Cluster     string                  `json:"cluster_name"`
+	Upstream    string                  `json:"upstream_url"`
+	Action      string                  `json:"action"`
+	Ejections   uint32                  `json:"num_ejections"`
+	Enforced    bool                    `json:"enforced"`
+	Rate        *ejectSuccessRate       `json:"eject_success_rate_event,omitempty"`
+	Consecutive *ejectConsecutive       `json:"eject_consecutive_event,omitempty"`
+	Failure     *ejectFailurePercentage `json:"eject_failure_percentage_event,omitempty"`
+	Timestamp   string                  `json:"timestamp"`
+	SinceLast   string                  `json:"secs_since_last_action,omitempty"`
+}
 
-		Failures  uint32 `json:"consecutive_failures,omitempty"`
-		Active    uint32 `json:"ejected_hosts"`
-		Hosts     int    `json:"cluster_hosts,omitempty"`
-		ForMillis int64  `json:"ejected_for_ms,omitempty"`
-		Until     string `json:"ejected_until,omitempty"`
-	}{
+func (e *Event) envoy() envoyEvent {
+	out := envoyEvent{
 		Type: e.Type.String(), Cluster: e.Cluster, Upstream: e.Upstream, Action: e.Action,
-		Ejections: e.Ejections, Enforced: e.Enforced, Timestamp: stamp(e.Time),
-		Failures: e.Threshold, Active: e.Active, Hosts: e.Hosts, ForMillis: e.For.Milliseconds(),
+		Ejections: e.Ejections, Enforced: e.Enforced && e.Action == Eject, Timestamp: stamp(e.Time),
 	}
 	if e.Action == Eject {
 		switch host := uint32(max(e.Percent, 0)); e.Type {
@@ -95,6 +89,22 @@ func (e Event) MarshalJSON() ([]byte, error) {
 	if e.SinceLast >= 0 {
 		out.SinceLast = strconv.FormatInt(int64(e.SinceLast/time.Second), 10)
 	}
+	return out
+}
+
+// MarshalJSON writes the fields of Envoy's outlier event log and after them our own.
+func (e Event) MarshalJSON() ([]byte, error) {
+	out := struct {
+		envoyEvent
+		Failures  uint32 `json:"consecutive_failures,omitempty"`
+		Active    uint32 `json:"ejected_hosts"`
+		Hosts     int    `json:"cluster_hosts,omitempty"`
+		ForMillis int64  `json:"ejected_for_ms,omitempty"`
+		Until     string `json:"ejected_until,omitempty"`
+	}{
+		envoyEvent: e.envoy(),
+		Failures:   e.Threshold, Active: e.Active, Hosts: e.Hosts, ForMillis: e.For.Milliseconds(),
+	}
 	if e.For > 0 {
 		out.Until = stamp(e.Time.Add(e.For))
 	}
@@ -104,7 +114,7 @@ func (e Event) MarshalJSON() ([]byte, error) {
 func stamp(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z") }
 
 // EventLog keeps the last events of all clusters and hands each on as a line of
-// JSON. Its methods may be called from any goroutine but a loop.
+// JSON, with Envoy's fields alone. Its methods may be called from any goroutine but a loop.
 type EventLog struct {
 	now  func() time.Time
 	sink func(line []byte)
@@ -165,7 +175,7 @@ func (l *EventLog) add(e Event) {
 	if l.sink == nil {
 		return
 	}
-	line, err := json.Marshal(e)
+	line, err := json.Marshal(e.envoy())
 	if err != nil {
 		return // no field of an event can fail
 	}

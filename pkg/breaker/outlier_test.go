@@ -52,8 +52,12 @@ func TestOutlierScripts(t *testing.T) {
 	runScripts(t, "outlier", func() func([]string) (string, error) {
 		s := &outlierScript{cfg: envoyDefaults, tallies: [2]map[Host]*Tally{{}, {}}}
 		s.advance(time.Hour)
-		log := NewEventLog(4, func(line []byte) { s.lines = append(s.lines, strings.TrimSpace(string(line))) },
-			func() time.Time { return time.Unix(0, s.now) })
+		log := NewEventLog(4, nil, func() time.Time { return time.Unix(0, s.now) })
+		log.Tell(func(e Event) {
+			if e.Action == Eject || e.Action == Uneject {
+				s.lines = append(s.lines, string(must(json.Marshal(e))))
+			}
+		})
 		s.outlier = NewOutlier("c", nil, Members{
 			Each: func(f func(Host)) {
 				for _, h := range s.hosts {
@@ -210,6 +214,30 @@ func TestEventsHaveEnvoysFieldsAndOurReasons(t *testing.T) {
 		`"ejected_hosts":1,"cluster_hosts":10,"ejected_for_ms":60000,"ejected_until":"2026-01-02T03:05:05.006Z"}`
 	if string(got) != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// A line of the log is nothing but Envoy's message.
+func TestTheEventLogWritesEnvoysFieldsAlone(t *testing.T) {
+	var lines []string
+	l := NewEventLog(3, func(line []byte) { lines = append(lines, string(line)) }, func() time.Time { return time.UnixMilli(1_500) })
+	for _, e := range []Event{
+		{Cluster: "c", Upstream: "10.0.0.1:80", Action: Eject, Type: Consecutive5xx, Ejections: 1, Enforced: true, SinceLast: -1, For: time.Minute, Threshold: 5, Active: 1, Hosts: 2},
+		{Cluster: "c", Upstream: "10.0.0.1:80", Action: Uneject, Ejections: 1, SinceLast: 61 * time.Second},
+		{Cluster: "c", Upstream: "10.0.0.1:80", Action: Eject, Type: SuccessRate, Ejections: 2, SinceLast: 0, Percent: 50.7, Rates: ClusterRates{Average: 90.2, Threshold: 70.9}},
+	} {
+		l.add(e)
+	}
+	const common = `"cluster_name":"c","upstream_url":"10.0.0.1:80",`
+	want := []string{
+		`{"type":"CONSECUTIVE_5XX",` + common + `"action":"EJECT","num_ejections":1,"enforced":true,"eject_consecutive_event":{},"timestamp":"1970-01-01T00:00:01.500Z"}`,
+		`{"type":"CONSECUTIVE_5XX",` + common + `"action":"UNEJECT","num_ejections":1,"enforced":false,"timestamp":"1970-01-01T00:00:01.500Z","secs_since_last_action":"61"}`,
+		`{"type":"SUCCESS_RATE",` + common + `"action":"EJECT","num_ejections":2,"enforced":false,"eject_success_rate_event":{"host_success_rate":50,"cluster_average_success_rate":90,"cluster_success_rate_ejection_threshold":70},"timestamp":"1970-01-01T00:00:01.500Z","secs_since_last_action":"0"}`,
+	}
+	for i := range want {
+		if i >= len(lines) || lines[i] != want[i]+"\n" {
+			t.Errorf("line %d of %q, want %s", i, lines, want[i])
+		}
 	}
 }
 

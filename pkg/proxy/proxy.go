@@ -47,7 +47,8 @@ type Options struct {
 	Binder  reactor.Binder
 	Go      func(f func())
 	Seed    uint64
-	// EjectionLog gets a line of JSON for each ejection; nil: none.
+	// EjectionLog gets a line of Envoy's JSON for each ejection and return of an endpoint,
+	// off the loops. It must not wait. Nil: none.
 	EjectionLog func(line []byte)
 	// Events get what the proxy decides, off the loops; nil: nobody does.
 	Events *event.Log

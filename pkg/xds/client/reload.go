@@ -90,6 +90,8 @@ func fixedParts(a, b *decode.BootstrapConfig) (names []string) {
 		{"dynamic_resources.lds_config", a.LDS, b.LDS},
 		{"dynamic_resources.cds_config", a.CDS, b.CDS},
 		{"layered_runtime", a.Runtime, b.Runtime},
+		{"cluster_manager.local_cluster_name", a.LocalCluster, b.LocalCluster},
+		{"cluster_manager.outlier_detection.event_log_path", a.EjectionLog, b.EjectionLog},
 		{"admin", a.Admin, b.Admin},
 		{"stats_flush_interval", a.StatsFlush, b.StatsFlush},
 	} {

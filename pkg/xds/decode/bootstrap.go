@@ -41,6 +41,8 @@ type BootstrapConfig struct {
 	// LocalCluster is the static cluster of proxies as this one, for routing by zone;
 	// "": none.
 	LocalCluster string
+	// EjectionLog is the file for events of outlier detection; "": none.
+	EjectionLog string
 
 	// Raw is the bootstrap as a protobuf message, for config dumps.
 	Raw []byte
@@ -144,6 +146,7 @@ func (j *job) bootstrap(m *bootstrapv3.Bootstrap, clusters iter.Seq2[int, *clust
 	j.admin(m.GetAdmin(), b, root.field("admin"))
 	b.Overload = j.overload(m.GetOverloadManager(), root.field("overload_manager"))
 	j.localCluster(m, b, root.field("cluster_manager"))
+	j.ejectionLog(m, b, root.field("cluster_manager").field("outlier_detection").field("event_log_path"))
 	j.references(b)
 }
 

@@ -310,15 +310,16 @@ var read = withAdmission(withTLS(map[protoreflect.FullName]string{
 	"envoy.service.runtime.v3.Runtime": "name layer",
 
 	// Bootstrap
-	bo + "Bootstrap":                  "node static_resources dynamic_resources stats_flush_interval layered_runtime admin cluster_manager",
-	bo + "ClusterManager":             "local_cluster_name",
-	bo + "Bootstrap.StaticResources":  "listeners clusters secrets",
-	bo + "Bootstrap.DynamicResources": "lds_config cds_config ads_config",
-	bo + "LayeredRuntime":             "layers",
-	bo + "RuntimeLayer":               "name static_layer disk_layer admin_layer rtds_layer",
-	bo + "RuntimeLayer.AdminLayer":    "",
-	bo + "RuntimeLayer.RtdsLayer":     "name rtds_config",
-	bo + "Admin":                      "address access_log access_log_path",
+	bo + "Bootstrap":                       "node static_resources dynamic_resources stats_flush_interval layered_runtime admin cluster_manager",
+	bo + "ClusterManager":                  "local_cluster_name outlier_detection",
+	bo + "ClusterManager.OutlierDetection": "event_log_path",
+	bo + "Bootstrap.StaticResources":       "listeners clusters secrets",
+	bo + "Bootstrap.DynamicResources":      "lds_config cds_config ads_config",
+	bo + "LayeredRuntime":                  "layers",
+	bo + "RuntimeLayer":                    "name static_layer disk_layer admin_layer rtds_layer",
+	bo + "RuntimeLayer.AdminLayer":         "",
+	bo + "RuntimeLayer.RtdsLayer":          "name rtds_config",
+	bo + "Admin":                           "address access_log access_log_path",
 }))
 
 // wholes are messages that are accepted with whatever is in them, each with the

@@ -4,8 +4,10 @@ package decode
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
+	bootstrapv3 "github.com/envoyproxy/go-control-plane/envoy/config/bootstrap/v3"
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	matcherv3 "github.com/envoyproxy/go-control-plane/envoy/config/common/matcher/v3"
 	routev3 "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
@@ -129,4 +131,10 @@ func (j *job) ownOutlier(s *outlierSettings, c *resource.Cluster, p *place) {
 		return
 	}
 	c.Outlier.RetryAfter = s.RetryAfter
+}
+
+// ejectionLog reads where ejections of all clusters are written.
+func (j *job) ejectionLog(m *bootstrapv3.Bootstrap, b *BootstrapConfig, p *place) {
+	b.EjectionLog = m.GetClusterManager().GetOutlierDetection().GetEventLogPath()
+	j.only(strings.IndexByte(b.EjectionLog, 0) >= 0 || len(b.EjectionLog) > 4096, p, "is no path")
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -75,6 +76,24 @@ func TestWhatOutlierDetectionCannotIsRefusedByName(t *testing.T) {
 		_, err := from(t, decode.Cluster, tt.text)
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s:\ngot  %v\nwant %s", tt.text, err, tt.want)
+		}
+	}
+}
+
+func TestTheFileForEjectionsIsRead(t *testing.T) {
+	const text = "cluster_manager: {outlier_detection: {FIELDS}}\n"
+	read := func(fields string) (*decode.BootstrapConfig, error) {
+		return decode.Bootstrap([]byte(strings.Replace(text, "FIELDS", fields, 1)), "b.yaml", filter.NewRegistry())
+	}
+	if b, err := read("event_log_path: /var/log/ejections"); err != nil || b.EjectionLog != "/var/log/ejections" {
+		t.Errorf("%+v, %v", b, err)
+	}
+	for fields, want := range map[string]string{
+		`event_log_path: "a\0b"`: "b.yaml:1: cluster_manager.outlier_detection.event_log_path: is no path",
+		"event_service: {}":      "b.yaml:1: cluster_manager.outlier_detection.event_service: not supported by this version",
+	} {
+		if _, err := read(fields); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", fields, err, want)
 		}
 	}
 }
