@@ -120,7 +120,7 @@ func (c *client) followEvents(ctx context.Context, v url.Values, output string) 
 		return c.printEvent([]byte(f.Data))
 	})
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return nil // the end that was asked for
 	}
 	return exitWith(exitUnreachable, "%w", errors.Join(errors.New("the control plane has ended the stream"), err))
 }

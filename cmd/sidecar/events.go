@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,6 +105,8 @@ func (e *eventsCall) run(ctx context.Context, out io.Writer) error {
 
 // stream prints events as they come; as JSON, a line each.
 func (e *eventsCall) stream(ctx context.Context, query url.Values, out io.Writer) error {
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
 	body, err := e.open(ctx, eventsPath, query, eventStreamType)
 	if err != nil {
 		return err

@@ -58,7 +58,6 @@ func findPredecessor(o *Options, dataDir string) (*handover.Link, error) {
 func (s *process) inherit(link *handover.Link) (*heritage, error) {
 	s.successor = &successor{link: link, serving: make(chan struct{})}
 	s.log.Info("taking over from the running sidecar", "pid", link.Peer())
-	s.tellUpgrade(event.Began, link.Peer(), "taking over from the running sidecar")
 	_ = link.SetDeadline(time.Now().Add(2 * stepLimit))
 	files, epoch, err := link.Ask(s.o.Node().ID, version())
 	if err != nil {
@@ -69,6 +68,7 @@ func (s *process) inherit(link *handover.Link) (*heritage, error) {
 	}
 	_ = link.SetDeadline(time.Time{})
 	s.epoch = epoch + 1
+	s.tellUpgrade(event.Began, link.Peer(), "taking over from the running sidecar")
 	return newHeritage(files, true)
 }
 

@@ -49,12 +49,25 @@ func NewLog(perKind int, now func() time.Time) *Log {
 	return &Log{perKind: perKind, now: now, rings: map[string]*ring{}, more: make(chan struct{})}
 }
 
-// WriteLines makes the log hand each event on as a line of JSON with its newline. The
-// sink must neither keep the line nor block.
+// WriteLines makes the log hand each event on as a line of JSON with its newline, those
+// that it keeps at once. The sink must neither keep the line nor block.
 func (l *Log) WriteLines(sink func(line []byte)) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.sink = sink
-	l.mu.Unlock()
+	list, _ := l.kept(0, Filter{})
+	for i := range list {
+		l.write(&list[i])
+	}
+}
+
+func (l *Log) write(e *Event) {
+	if l.sink == nil {
+		return
+	}
+	if line, err := json.Marshal(e); err == nil { // no field of an event can fail
+		l.sink(append(line, '\n'))
+	}
 }
 
 // Add gives the event its id, and its time where it has none, and keeps it. A nil Log
@@ -89,12 +102,7 @@ func (l *Log) Add(e Event) {
 	}
 	close(l.more)
 	l.more = make(chan struct{})
-	if l.sink == nil {
-		return
-	}
-	if line, err := json.Marshal(&e); err == nil { // no field of an event can fail
-		l.sink(append(line, '\n'))
-	}
+	l.write(&e)
 }
 
 // Filter says which events are wanted; the zero Filter wants all.
@@ -116,6 +124,12 @@ func (l *Log) After(id uint64, f Filter, limit int) (list []Event, missed bool, 
 	if id > l.last {
 		id = 0
 	}
+	list, missed = l.kept(id, f)
+	return list[:min(len(list), limit)], missed, l.more
+}
+
+// kept are the events that follow an id, in their order. With mu held.
+func (l *Log) kept(id uint64, f Filter) (list []Event, missed bool) {
 	for kind, r := range l.rings {
 		if !f.wants(kind) {
 			continue
@@ -129,7 +143,7 @@ func (l *Log) After(id uint64, f Filter, limit int) (list []Event, missed bool, 
 		}
 	}
 	slices.SortFunc(list, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
-	return list[:min(len(list), limit)], missed, l.more
+	return list, missed
 }
 
 // Last is the id of the newest event, 0 where there is none.

@@ -65,6 +65,23 @@ func TestReadersAreWokenByTheNextEvent(t *testing.T) {
 	none.Add(Event{}) // a part without a log need not ask
 }
 
+func TestLinesBeginWithWhatIsKept(t *testing.T) {
+	l := NewLog(0, at(1_700_000_000))
+	l.Add(Event{Kind: KindUpgrade, Type: Began})
+	l.Add(Event{Kind: KindDrain, Type: Began})
+	var got []string
+	l.WriteLines(func(b []byte) { got = append(got, string(b)) })
+	l.Add(Event{Kind: KindUpgrade, Type: Ended})
+	want := []string{
+		`{"id":1,"time":"2023-11-14T22:13:20Z","kind":"upgrade","type":"began"}` + "\n",
+		`{"id":2,"time":"2023-11-14T22:13:20Z","kind":"drain","type":"began"}` + "\n",
+		`{"id":3,"time":"2023-11-14T22:13:20Z","kind":"upgrade","type":"ended"}` + "\n",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestLinesAreWholeAndInOrder(t *testing.T) {
 	l := NewLog(0, at(1_700_000_000))
 	var lines []string
