@@ -231,7 +231,7 @@ func (a *attempt) count(f *failure, now int64) {
 			a.host.Stats.RqTimeout.Add(1)
 		}
 		on.outcome(a, breaker.TimedOut, now)
-	case classUnsent, classReset, classStarted, classProtocol:
+	case classUnsent, classRefused, classReset, classStarted, classProtocol:
 		s.rqRxReset++
 		if a.host != nil {
 			a.host.Stats.RqError.Add(1)
@@ -341,8 +341,11 @@ func (a *attempt) fails(f *failure) {
 		x.tunnelBroken()
 	case x.responseStarted:
 		x.main = nil
+		if f.Class != classStarted {
+			f = &failureResetStarted
+		}
 		a.finish(f)
-		x.fail(&failureResetStarted)
+		x.fail(f)
 	default:
 		a.failed = f
 		x.w.wake(x)

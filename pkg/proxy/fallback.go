@@ -15,7 +15,7 @@ import (
 // our own. Hystrix's circuit hears of it once, whichever it was.
 
 // upstreamFlags are those of replies that stand for a response of the cluster.
-const upstreamFlags = record.UO | record.UF | record.UH | record.UT | record.UC | record.UPE | record.DO
+const upstreamFlags = record.UO | record.UF | record.UH | record.UT | record.UC | record.UR | record.UPE | record.DO
 
 // fallenState is how far an exchange has come with its fallback.
 type fallenState struct {
@@ -54,7 +54,7 @@ func (x *exchange) fallsBack() bool {
 	if f == nil || f.Cluster == "" || x.fallen.from != nil || x.phase < admitPhase || x.tunnel != noTunnel || !x.replayable() {
 		return false
 	}
-	if (x.reached || len(x.hedges) > 0) && !x.Request.Method.Idempotent() {
+	if x.mayHaveRun() && !x.Request.Method.Idempotent() {
 		return false
 	}
 	now := x.w.loop.Now()
@@ -85,6 +85,9 @@ func (x *exchange) fallsBack() bool {
 	x.armTimeouts()
 	return true
 }
+
+// mayHaveRun reports whether an endpoint may have processed the request, or may yet.
+func (x *exchange) mayHaveRun() bool { return x.reached || len(x.hedges) > 0 }
 
 // startAgain lets the policy's retries begin anew, with the budget of another cluster.
 func (r *retryState) startAgain() {

@@ -32,11 +32,12 @@ func (x *exchange) tellPeer() {
 		return
 	}
 	// The flags are of more than one cluster where there is a fallback, and of the last
-	// attempt only: what came of the others, x.reached knows.
+	// attempt only: what may have run, the exchange knows.
+	const failed = record.UF | record.UC | record.UR
 	switch flags := x.Record.Flags; {
-	case flags&record.UC != 0, flags&record.UF != 0 && x.reached:
+	case flags&failed != 0 && x.mayHaveRun():
 		x.Response.Set(peerHeader, []byte(peerReset))
-	case flags&record.UF != 0:
+	case flags&failed != 0: // no connection, one that broke before a byte was sent, or a refused stream
 		x.Response.Set(peerHeader, []byte(peerConnect))
 	case flags&record.OM != 0:
 		x.Response.Set(peerHeader, []byte(peerOverload))

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/net/http2"
+
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -16,6 +18,8 @@ import (
 func TestPeersHearOfAllClustersOfARequest(t *testing.T) {
 	resets := scripted(t, func(c net.Conn) { _ = readHead(c) })
 	hangs := scripted(t, func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	refuses, _ := rudeBackend(t, func(u *rude) { u.reset(http2.ErrCodeRefusedStream) })
+	cancels, _ := rudeBackend(t, func(u *rude) { u.reset(http2.ErrCodeCancel) })
 	gone := freeAddr(t)
 	for _, tt := range []struct {
 		name, method, first, second, want string
@@ -25,11 +29,19 @@ func TestPeersHearOfAllClustersOfARequest(t *testing.T) {
 		{"the first was", "PUT", resets, gone, peerReset},
 		{"the first timed out", "PUT", hangs, gone, peerReset},
 		{"both were", "PUT", resets, resets, peerReset},
+		{"the first refused its stream", "POST", refuses, gone, peerConnect},
+		{"the fallback did", "POST", gone, refuses, peerConnect},
+		{"both did", "POST", refuses, refuses, peerConnect},
+		{"the first reset its stream", "PUT", cancels, gone, peerReset},
+		{"the fallback reset it", "POST", gone, cancels, peerReset},
+		{"the first reset it, and the fallback refused", "PUT", cancels, refuses, peerReset},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRig(t, func(s *resource.Snapshot) {
-				withCluster(s, "c", tt.first).Fallback = standby
-				withCluster(s, "standby", tt.second)
+				for name, addr := range map[string]string{"c": tt.first, "standby": tt.second} {
+					withCluster(s, name, addr).HTTP2 = addr == refuses || addr == cancels
+				}
+				s.Clusters["c"].Fallback = standby
 				s.Listeners["l"].Direction = resource.Inbound
 				if tt.first == hangs {
 					s.Routes["r"].VirtualHosts[0].Routes[0].Action.Timeout = 100 * time.Millisecond

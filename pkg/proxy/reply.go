@@ -31,6 +31,7 @@ const (
 	classShort                          // we lack what it takes, see short: surely not processed, and not the endpoint's fault
 	classOverloaded                     // refused by an endpoint's sidecar, which has no room: surely not processed
 	classUnsent                         // a connection that broke before one byte was sent
+	classRefused                        // a stream that the endpoint says it did not look at
 	classReset                          // reset before the first byte of a response
 	classStarted                        // reset within a response
 	classTimeout                        // no response in time
@@ -46,7 +47,7 @@ func (f *failure) unprocessed() bool {
 		return false
 	}
 	switch f.Class {
-	case classConnect, classShort, classOverloaded, classUnsent:
+	case classConnect, classShort, classOverloaded, classUnsent, classRefused:
 		return true
 	}
 	return false
@@ -57,8 +58,6 @@ var (
 	failureNoRouteTable       = failure{Flag: record.NR, Status: 404, Details: "route_not_found"}
 	failureNoRoute            = failure{Flag: record.NR, Status: 404, Details: "route_not_found"}
 	failureNoCluster          = failure{Flag: record.NC, Status: 503, Details: "cluster_not_found"}
-	failureRefused            = failure{Flag: record.UR, Status: 503, Details: "upstream_reset_before_response_started{remote_refused_stream_reset}", Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: remote refused stream reset"), Class: classUnsent}
-	failureRemoteReset        = failure{Flag: record.UR, Status: 503, Details: "upstream_reset_before_response_started{remote_reset}", Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: remote reset"), Class: classReset}
 	failureNoHealthy          = failure{Flag: record.UH, Status: 503, Details: "no_healthy_upstream", Body: []byte("no healthy upstream")}
 	failureOverflow           = failure{Flag: record.UO, Status: 503, Details: "upstream_reset_before_response_started{overflow}", Body: []byte("upstream connect error or disconnect/reset before headers. reset reason: overflow"), Class: classOverflow}
 	failureOpen               = failure{Flag: record.UO, Status: 503, Details: "circuit_breaker_open", Body: []byte("circuit breaker open"), Class: classOverflow}
@@ -91,7 +90,6 @@ var (
 	failureBadRewrite         = failure{Status: 400, Details: "path_rewrite_invalid"}
 	failureMaxForwards        = failure{Status: 400, Details: "invalid_max_forwards"}
 	failureTrace              = failure{Status: 405, Details: "trace_not_supported"}
-	failureTunnelReset        = failure{Flag: record.UC, Details: "upstream_reset_after_response_started{connection_termination}", Class: classStarted}
 	failureDrained            = failure{Details: "drain_time_over"}
 	failurePanic              = failure{Flag: record.LR, Details: "internal_error"}
 )

@@ -155,7 +155,7 @@ func (x *exchange) tryAgain(class failureClass, f *failure) (v filter.Verdict, a
 	if x.responseStarted || !x.replayable() {
 		return 0, false
 	}
-	safe := class == classConnect || class == classShort || class == classUnsent || (class == classReset && x.Request.Method.Idempotent())
+	safe := class == classConnect || class == classShort || class == classUnsent || class == classRefused || (class == classReset && x.Request.Method.Idempotent())
 	if safe && !x.retry.safeUsed && x.retriesDone() < max(x.retry.max, 1) {
 		x.retry.safeUsed = true
 		x.on.stats.retries++
@@ -186,6 +186,8 @@ func (r *retryState) covers(class failureClass, m codec.Method) bool {
 		return r.on&(resource.RetryConnectFailure|resource.Retry5xx|resource.RetryReset|resource.RetryResetBeforeRequest|resource.RetryGatewayError) != 0
 	case classUnsent:
 		return r.on&(resource.RetryResetBeforeRequest|resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
+	case classRefused:
+		return r.on&(resource.RetryRefusedStream|resource.Retry5xx|resource.RetryReset|resource.RetryGatewayError) != 0
 	case classOverloaded:
 		return r.on&(resource.Retry5xx|resource.RetryGatewayError) != 0
 	case classReset, classPerTry, classProtocol:

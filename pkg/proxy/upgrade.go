@@ -198,7 +198,7 @@ func (x *exchange) tunnelBroken() {
 	}
 	x.broken = !x.upstreamEnded
 	x.on.stats.rqRxReset++
-	x.fail(&failureTunnelReset)
+	x.fail(&failureTerminatedStarted)
 }
 
 // startTunnel implements tunneler. What the client has sent ahead is presented

@@ -126,7 +126,7 @@ func (u *http2Up) failAll(f *failure) {
 		switch {
 		case a.complete && !a.tunnels() || a.failed != nil:
 		case a.gotHead:
-			a.fails(&failureResetStarted)
+			a.fails(f.withinResponse())
 		case u.conn.WrittenBytes() <= c.written:
 			a.fails(&failureUnsent)
 		default:
@@ -260,8 +260,7 @@ func (u *http2Up) Trailer(id uint32, h *codec.Header) error {
 	return nil
 }
 
-// Reset implements http2.Sink. A stream that was refused was not looked at, so
-// that the request may be sent again.
+// Reset implements http2.Sink.
 func (u *http2Up) Reset(id uint32, code http2.ErrorCode, local bool) {
 	c := u.calls[id]
 	if c == nil {
@@ -272,17 +271,11 @@ func (u *http2Up) Reset(id uint32, code http2.ErrorCode, local bool) {
 	if a == nil || a.complete && !a.tunnels() {
 		return // the rest of the request is not wanted, or of the response by us
 	}
-	switch {
-	case local:
+	if local { // for what it sent
 		u.pool.on.stats.protocolError++
-		a.fails(&failureUpstreamProtocol)
-	case a.gotHead:
-		a.fails(&failureResetStarted)
-	case code == http2.RefusedStream:
-		a.fails(&failureRefused)
-	default:
-		a.fails(&failureRemoteReset)
+		code = http2.ProtocolError
 	}
+	a.fails(streamReset(code, a.gotHead))
 }
 
 // Drained implements http2.Sink.

@@ -2,7 +2,10 @@
 
 package proxy
 
-import "github.com/outrigger-mesh/outrigger/pkg/filter"
+import (
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/record"
+)
 
 // waiting is what an exchange knows of a filter that answered Wait. The turns
 // survive the exchange, so that a continuation of one never resumes the next.
@@ -81,7 +84,11 @@ func (x *exchange) goOnRequest() filter.Verdict {
 func (x *exchange) goOnResponse() filter.Verdict {
 	if a := x.main; a.failed != nil {
 		x.wait.on = false
-		return x.attemptFailed(a, &failureReset)
+		f := &failureReset
+		if a.failed.Flag == record.UR {
+			f = &failureRemoteReset
+		}
+		return x.attemptFailed(a, f)
 	}
 	if v := x.goOn(); v != filter.Next {
 		return v
