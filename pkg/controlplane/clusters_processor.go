@@ -42,7 +42,12 @@ func serviceClusters(in input, f encode.Flavor) []recipe {
 	for _, service := range in.index.Services {
 		policy := in.index.Policy(service)
 		subsets := in.index.SubsetKeys(service)
-		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets}, func() (proto.Message, []encode.Problem, error) {
+		lost := in.index.LosesFallback(policy)
+		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets, lost}, func() (proto.Message, []encode.Problem, error) {
+			policy := policy
+			if lost {
+				policy = encode.WithoutFallbackService(policy)
+			}
 			c, err := encode.ServiceCluster(service, policy, subsets, f)
 			if err == nil || policy == nil {
 				return c, nil, err

@@ -29,9 +29,14 @@ func secureClusters(in input) []recipe {
 		subsets := in.index.SubsetKeys(service)
 		always, left := in.demandsTLS(service, policy)
 		peer := encode.Peer{Identity: identity.ServiceID(in.trustDomain, service).String(), Always: always}
-		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets, always, left}, func() (proto.Message, []encode.Problem, error) {
+		lost := in.index.LosesFallback(policy)
+		out = append(out, recipe{encode.OutboundCluster(service), []any{policy, subsets, always, left, lost}, func() (proto.Message, []encode.Problem, error) {
 			if in.trustDomain == "" {
 				return nil, nil, errNoIdentities
+			}
+			policy := policy
+			if lost {
+				policy = encode.WithoutFallbackService(policy)
 			}
 			var problems []encode.Problem
 			if left {

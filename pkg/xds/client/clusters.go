@@ -5,7 +5,6 @@ package client
 import (
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -15,8 +14,8 @@ import (
 // brought up to date in place, and a round looks at what was touched since the last one,
 // at what waits, and at what is kept though it was deleted.
 
-// clusters takes those into use whose endpoints and secrets have come, and those out of
-// use that have been deleted. It returns the entry that was in use, nil for none, of each
+// clusters takes those into use whose endpoints and secrets have come, and the clusters that
+// they name, and those out of use that have been deleted. It returns the entry that was in use, nil for none, of each
 // cluster that it has looked at.
 func (a *assembler) clusters() (before map[string]*entry) {
 	latest, active := a.store.latest[decode.Cluster], a.active[decode.Cluster]
@@ -42,7 +41,6 @@ func (a *assembler) clusters() (before map[string]*entry) {
 		case old != nil && old.res == e.res:
 			active[name] = e
 		case joins(e):
-			delete(active, name)
 			joined = append(joined, e)
 		case a.warm(e):
 			active[name] = e
@@ -50,13 +48,7 @@ func (a *assembler) clusters() (before map[string]*entry) {
 			a.hold(name)
 		}
 	}
-	slices.SortFunc(joined, func(x, y *entry) int { return strings.Compare(x.name, y.name) })
-	for _, e := range a.aggregates(joined) {
-		a.hold(e.name)
-		if old := before[e.name]; old != nil {
-			active[e.name] = old
-		}
-	}
+	a.join(joined, before)
 	return before
 }
 
@@ -65,8 +57,8 @@ func (a *assembler) hold(name string) {
 	a.waiting[name] = true
 }
 
-// retain keeps deleted clusters while routes in use name them, for a time: the
-// routes that replace those are on their way.
+// retain keeps deleted clusters while routes or clusters in use name them, for a time:
+// what replaces those is on its way.
 func (a *assembler) retain(fresh *[decode.KindCount]map[string]*entry, before map[string]*entry) {
 	var named map[string]bool
 	for name, old := range before {

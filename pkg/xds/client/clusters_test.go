@@ -49,6 +49,10 @@ func (r *randomUpdates) cluster(name string) *decode.Resource {
 	default:
 		c.Type, c.EDSName = resource.EDS, name
 	}
+	if c.Type != resource.Aggregate && r.rng.IntN(3) == 0 {
+		refs, _ := r.refs(decode.Cluster)
+		out.Refs = append(out.Refs, refs...) // of a fallback
+	}
 	if c.EDSName != "" {
 		out.Refs = append(out.Refs, decode.Ref{Kind: decode.Endpoints, Name: c.EDSName, Source: ads})
 	}

@@ -38,6 +38,9 @@ func (j *job) fallback(f *fallbackSettings, cluster string, p *place) *resource.
 	}
 	j.only(f.Cluster != "" && f.Cluster == cluster, p.field("cluster"), "is the cluster itself")
 	out := &resource.Fallback{Cluster: j.intern(f.Cluster)}
+	if f.Cluster != "" {
+		j.need(Cluster, f.Cluster, Source{})
+	}
 	if c := f.Cached; c != nil {
 		at := p.field("cached")
 		out.Cached = &resource.CachedFallback{

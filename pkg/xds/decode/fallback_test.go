@@ -44,3 +44,21 @@ func TestFallbacksThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Whoever falls back to a cluster waits for it, and it is kept for whoever does.
+func TestTheClusterOfAFallbackIsReferredTo(t *testing.T) {
+	want := []decode.Ref{{Kind: decode.Cluster, Name: "b"}}
+	c, err := from(t, decode.Cluster, fallbackCluster(`{cluster: b, cached: {}}`))
+	if err != nil || !reflect.DeepEqual(c.Refs, want) {
+		t.Errorf("a cluster refers to %+v, %v", c.Refs, err)
+	}
+	if c, err := from(t, decode.Cluster, fallbackCluster(`{cached: {}}`)); err != nil || len(c.Refs) > 0 {
+		t.Errorf("a cluster without refers to %+v, %v", c.Refs, err)
+	}
+	r, err := from(t, decode.Route, `{name: r, virtual_hosts: [{name: v, domains: ["*"], routes: [
+		{match: {prefix: /}, route: {cluster: a}, metadata: {filter_metadata: {io.outrigger: {fallback: {cluster: b}}}}}]}]}`)
+	want = append([]decode.Ref{{Kind: decode.Cluster, Name: "a"}}, want...)
+	if err != nil || !reflect.DeepEqual(r.Refs, want) {
+		t.Errorf("a route refers to %+v, %v", r.Refs, err)
+	}
+}
