@@ -23,7 +23,9 @@ import (
 
 const explainLong = `explain asks the sidecar that runs on this host where a request of the application
 would go: listener, filter chain, route, cluster and endpoints, each with its reason;
-endpoints with what the connection is made with: mutual TLS, TLS or plaintext.
+endpoints with what the connection is made with: mutual TLS, TLS or plaintext. A cookie
+or header that decides on the endpoint first is shown as well, and behind each cluster
+its fallback, part by part.
 It follows what that sidecar has in force now, with its own matchers. Nothing is
 sent. What the whole mesh's configuration says, "controlplane explain" shows.`
 

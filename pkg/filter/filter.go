@@ -92,6 +92,14 @@ type LocalReply struct {
 	GRPC grpc.Status
 }
 
+// Overrider is a configuration, of a filter or of a route, of a filter that sets
+// Exchange.Override. It is asked to explain requests, never on a loop.
+type Overrider interface {
+	// Overrides says in words what of a request for the path names the endpoint, such as
+	// a cookie; empty: nothing does. strict: that of Override.
+	Overrides(path []byte) (by string, strict bool)
+}
+
 // Override is a choice of the endpoint; the zero value is none.
 type Override struct {
 	Address netip.AddrPort // one of the cluster's, or the request is balanced as others are

@@ -37,7 +37,7 @@ type Explanation struct {
 
 // ExplainStep is one decision with its reason.
 type ExplainStep struct {
-	Stage  string `json:"stage"` // listener, filter chain, filters, virtual host, route, cluster, endpoint
+	Stage  string `json:"stage"` // listener, filter chain, filters, virtual host, route, session, cluster, fallback, endpoint
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
 }
@@ -70,9 +70,11 @@ type explainer struct {
 	head    codec.RequestHead
 	scratch []byte
 	out     Explanation
-	empty   []string // clusters without an endpoint
-	lost    float64  // percent of the requests that they get
-	usable  int      // endpoints that it may go to
+	empty   []string           // clusters without an endpoint
+	lost    float64            // percent of the requests that they get
+	usable  int                // endpoints that it may go to
+	routes  *resource.Fallback // of the route, which comes before its clusters'
+	instead []string           // what answers for those without an endpoint
 }
 
 func (x *explainer) step(stage, name, reason string, args ...any) {
@@ -278,6 +280,10 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	subset, outcome := view.InSubset(criteria)
 	reason += subsetReason(outcome)
 	x.step("cluster", name, "%s", reason)
+	x.named(name, s.res.LB.Named, view)
+	if c.members.Load() == nil { // of an aggregate, that of the member counts
+		x.fallback(name, s.res.Fallback, x.routes, s.res.OriginalDst == nil && len(subset) == 0)
+	}
 	if s.res.OriginalDst != nil {
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "where the connection was meant to go"})
 		return
@@ -344,6 +350,9 @@ func (x *explainer) finish(names []string) {
 		x.end("%s, the only endpoint", what)
 	default:
 		x.end("%s, one of %d endpoints", what, x.usable)
+	}
+	if len(x.instead) > 0 {
+		x.out.Outcome += fmt.Sprintf("; its fallback answers: %s", strings.Join(x.instead, ", "))
 	}
 	if x.out.Routed && len(x.empty) > 0 {
 		x.out.Outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", x.lost, strings.Join(x.empty, ", "))

@@ -39,7 +39,7 @@ func (x *explainer) route(m *manager) {
 			continue
 		}
 		x.step("route", name, "taken: %s%s", wants, actionReason(r))
-		x.action(r)
+		x.action(m, r)
 		return
 	}
 	x.end("404 NR: no route of the virtual host matches")
@@ -171,7 +171,7 @@ func actionReason(r *route) string {
 }
 
 // action ends the explanation with what the route does.
-func (x *explainer) action(r *route) {
+func (x *explainer) action(m *manager, r *route) {
 	switch {
 	case r.res.Direct != nil:
 		x.end("%d from the sidecar itself", r.res.Direct.Status)
@@ -181,6 +181,8 @@ func (x *explainer) action(r *route) {
 		return
 	}
 	a := r.action
+	x.sessions(m, r)
+	x.routes = a.res.Fallback
 	if a.res.ClusterHeader != "" {
 		x.clusterOfHeader(a.res.ClusterHeader, a.criteria)
 		return

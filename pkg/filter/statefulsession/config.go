@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
 )
 
 type kind uint8
@@ -48,6 +50,27 @@ func (c *Config) covers(path []byte) bool {
 	rest, ok := bytes.CutPrefix(path, []byte(c.path))
 	return ok && (strings.HasSuffix(c.path, "/") || len(rest) == 0 || bytes.IndexByte([]byte("/?#"), rest[0]) >= 0)
 }
+
+// Overrides implements filter.Overrider.
+func (c *Config) Overrides(path []byte) (by string, strict bool) {
+	switch {
+	case c == nil || c.kind == stateless || !c.covers(path):
+		return "", false
+	case c.kind == byCookie:
+		return "the cookie " + c.name, c.strict
+	}
+	return "the header " + c.name, c.strict
+}
+
+// Overrides implements filter.Overrider.
+func (r *routeConfig) Overrides(path []byte) (by string, strict bool) {
+	return r.config.Overrides(path)
+}
+
+var (
+	_ filter.Overrider = (*Config)(nil)
+	_ filter.Overrider = (*routeConfig)(nil)
+)
 
 const (
 	cookieURL = "type.googleapis.com/envoy.extensions.http.stateful_session.cookie.v3.CookieBasedSessionState"

@@ -183,6 +183,42 @@ func TestRoutesHaveSessionsOfTheirOwnOrNone(t *testing.T) {
 	}
 }
 
+func TestWhatOfARequestNamesItsEndpointIsSaid(t *testing.T) {
+	for _, tt := range []struct {
+		spec    filter.Spec
+		message []byte
+		path    string
+		want    string
+		strict  bool
+	}{
+		{Spec(), append(state(headerURL, text(1, "X-Session")), numberOf(2, 1)...), "/", "the header x-session", true},
+		{RouteSpec(), in(2, state(headerURL, text(1, "x-session"))), "/", "the header x-session", false},
+		{RouteSpec(), numberOf(1, 1), "/", "", false},
+	} {
+		c, err := tt.spec.Parse(tt.message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if by, strict := c.(filter.Overrider).Overrides([]byte(tt.path)); by != tt.want || strict != tt.strict {
+			t.Errorf("%q, strict %t; want %q, %t", by, strict, tt.want, tt.strict)
+		}
+	}
+	c, err := parseConfig(byCookies())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.path = ""
+	for path, want := range map[string]string{"/": "the cookie sid", "/else": "the cookie sid"} {
+		if by, _ := c.Overrides([]byte(path)); by != want {
+			t.Errorf("of %s %q, want %q", path, by, want)
+		}
+	}
+	c.path = "/shop"
+	if by, _ := c.Overrides([]byte("/else")); by != "" {
+		t.Errorf("beyond its path it is %q", by)
+	}
+}
+
 func TestBadSettingsAreRefusedByField(t *testing.T) {
 	for _, tt := range []struct {
 		message []byte
