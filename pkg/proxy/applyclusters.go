@@ -22,7 +22,7 @@ func (p *Proxy) changedClusters(s *resource.Snapshot) []string {
 		return c.Clusters
 	}
 	names := slices.Sorted(maps.Keys(s.Clusters)) // a simulation repeats the order
-	for name, c := range p.slots {
+	for name, c := range inOrder(p.slots) {
 		if s.Clusters[name] == nil && c.spec.Load() != nil {
 			names = append(names, name)
 		}
@@ -86,7 +86,7 @@ func (p *Proxy) applyClusters(s *resource.Snapshot, names []string) (done applie
 
 // removeClusters takes out of service what has left.
 func (p *Proxy) removeClusters(s *resource.Snapshot) (gone []*cluster) {
-	for name := range p.leaving {
+	for name := range inOrder(p.leaving) {
 		c := p.slots[name]
 		if s.Clusters[name] != nil || c == nil {
 			continue

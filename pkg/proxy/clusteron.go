@@ -18,6 +18,8 @@ type clusterOn struct {
 	spec   *clusterSpec
 	picker lb.Picker
 	pools  [2]map[*lb.Host]*hostPool // for HTTP/1, for HTTP/2
+	all    roll[*hostPool]           // both
+	at     int                       // in worker.all
 	seen   seenHosts
 	counts breaker.Counts
 	lost   bool // the worker has forgotten it
@@ -67,7 +69,7 @@ func (on *clusterOn) refresh() {
 		on.use(spec)
 	}
 	on.seen.forget()
-	for p := range on.all {
+	for p := range on.all.each {
 		if spec != nil && !p.host.Gone() {
 			p.remake()
 			continue
@@ -79,7 +81,7 @@ func (on *clusterOn) refresh() {
 			u.rest()
 		}
 		if p.total == 0 && len(p.waiting) == 0 {
-			delete(on.pools[p.protocol()], p.host)
+			on.removePool(p)
 		}
 	}
 	on.w.lostCluster(on)
@@ -200,23 +202,24 @@ func (on *clusterOn) pool(h *lb.Host, x *exchange) *hostPool {
 	if p == nil {
 		p = &hostPool{on: on, host: h, http2: i == 1}
 		on.pools[i][h] = p
+		on.all.add(p)
 		on.w.keepCluster(on)
 	}
 	return p
 }
 
-// all iterates over the pools.
-func (on *clusterOn) all(yield func(*hostPool) bool) {
-	for _, m := range on.pools {
-		for _, p := range m {
-			if !yield(p) {
-				return
-			}
-		}
+// removePool forgets a pool, unless that was done already.
+func (on *clusterOn) removePool(p *hostPool) {
+	if m := on.pools[p.protocol()]; m[p.host] == p {
+		delete(m, p.host)
+		on.all.remove(p)
 	}
 }
 
-func (on *clusterOn) empty() bool { return len(on.pools[0]) == 0 && len(on.pools[1]) == 0 }
+func (on *clusterOn) empty() bool { return len(on.all) == 0 }
+
+func (on *clusterOn) place() *int { return &on.at }
+func (p *hostPool) place() *int   { return &p.at }
 
 // remake gives up the connections that are not what new ones would be. Those of
 // HTTP/1 that are being dialled see it when they open or fail.

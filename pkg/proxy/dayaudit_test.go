@@ -112,7 +112,7 @@ func (d *day) poolsOf(l *breaker.Limits) (n uint32, current bool) {
 				continue
 			}
 			current = true
-			for p := range on.all {
+			for _, p := range on.all {
 				if p.total > 0 {
 					n++
 				}
@@ -176,7 +176,7 @@ func (d *day) audit() {
 		for c, on := range w.clusters {
 			counted.sent += int64(on.stats.rqActive)
 			cx := int64(0)
-			for p := range on.all {
+			for _, p := range on.all {
 				found.pending += int64(len(p.waiting))
 				cx += int64(p.total)
 				if p.connecting > p.total || p.connecting < 0 || len(p.waiting) > 0 && p.total == 0 {
@@ -200,7 +200,7 @@ func (d *day) upstreams() string {
 	var b strings.Builder
 	for _, w := range d.p.workers {
 		for c, on := range w.clusters {
-			for p := range on.all {
+			for _, p := range on.all {
 				fmt.Fprintf(&b, "\nworker %d, cluster %s, host %s (gone %v), HTTP/2 %v: %d in all, %d connecting, %d idle", w.index, c.name, p.host, p.host.Gone(), p.http2, p.total, p.connecting, len(p.idle))
 				for _, u := range p.shared {
 					fmt.Fprintf(&b, "\n  open %v closing %v closed %v calls %d bound %d draining %v idle since %v timer %v idle timeout %v buffered %d", u.open, u.closing, u.conn.Closed(), len(u.calls), len(u.bound), u.codec.Draining(), time.Duration(u.idleAt), u.timer.Armed(), on.spec.res.IdleTimeout, u.conn.Buffered())
@@ -217,13 +217,13 @@ func (d *day) upstreams() string {
 // nothingLeft looks for what is left of traffic long after it.
 func (d *day) nothingLeft() {
 	p := d.p
-	for c := range d.clients {
+	for _, c := range inOrder(d.clients) {
 		if !c.rude {
 			d.fail("a connection is still open: %s, of %d requests", c, len(c.pending()))
 		}
 		c.p.Close() // who held it did not read
 		c.over = true
-		delete(d.clients, c)
+		delete(d.clients, c.number)
 	}
 	d.pass(ms)
 	if n := p.connections.Load(); n != 0 {

@@ -16,12 +16,13 @@ import (
 
 // dayClient is a connection to the proxy.
 type dayClient struct {
-	d    *day
-	p    *sim.Peer
-	buf  []byte
-	dec  http1.ResponseDecoder
-	head codec.ResponseHead
-	h2   *http2.Conn
+	d      *day
+	number int // of the day's connections
+	p      *sim.Peer
+	buf    []byte
+	dec    http1.ResponseDecoder
+	head   codec.ResponseHead
+	h2     *http2.Conn
 
 	todo    int                    // requests still to be begun
 	queue   []*dayRequest          // HTTP/1: begun, in order
@@ -39,8 +40,8 @@ func (d *day) connect() {
 	}
 	d.sums.connections++
 	rng := d.rng
-	c := &dayClient{d: d, p: p, todo: 1 + rng.IntN(8), streams: map[uint32]*dayRequest{}, dec: http1.NewResponseDecoder(http1.Limits{}), piped: maybe(rng, 1, 4)}
-	d.clients[c] = struct{}{}
+	c := &dayClient{d: d, number: d.sums.connections, p: p, todo: 1 + rng.IntN(8), streams: map[uint32]*dayRequest{}, dec: http1.NewResponseDecoder(http1.Limits{}), piped: maybe(rng, 1, 4)}
+	d.clients[c.number] = c
 	p.OnData = c.onData
 	p.OnEOF = func(*sim.Peer) { c.close() }
 	p.OnError = func(*sim.Peer, error) { c.close() }
@@ -104,7 +105,7 @@ func (c *dayClient) close() {
 		return
 	}
 	c.over = true
-	delete(c.d.clients, c)
+	delete(c.d.clients, c.number)
 	if c.h2 == nil && len(c.queue) > 0 && c.queue[0].expecting {
 		_ = c.dec.EOF(c)
 	}

@@ -132,7 +132,7 @@ func (c *http2Conn) shut() {
 
 // endAll ends the exchanges of a connection that is over.
 func (c *http2Conn) endAll(flag record.Flags, detail string) {
-	for _, s := range c.streams {
+	for _, s := range inOrder(c.streams) {
 		if x := s.x; x != nil {
 			x.Record.Flags |= flag
 			f := failureDownstreamGone
@@ -294,7 +294,7 @@ func (c *http2Conn) OnEOF(*reactor.Conn) {
 // OnHighWater implements reactor.Handler: the peer reads slower than the upstreams
 // send.
 func (c *http2Conn) OnHighWater(*reactor.Conn) {
-	for _, s := range c.streams {
+	for _, s := range inOrder(c.streams) {
 		if s.x != nil {
 			s.x.holdResponse(true)
 		}
@@ -304,7 +304,7 @@ func (c *http2Conn) OnHighWater(*reactor.Conn) {
 // OnLowWater implements reactor.Handler.
 func (c *http2Conn) OnLowWater(*reactor.Conn) {
 	c.flush()
-	for _, s := range c.streams {
+	for _, s := range inOrder(c.streams) {
 		if s.x != nil && !s.blocked {
 			s.x.holdResponse(false)
 		}
@@ -469,7 +469,7 @@ func (c *http2Conn) OnTimer(*reactor.Timer) {
 		c.shut()
 		return
 	}
-	for id, s := range c.streams {
+	for id, s := range inOrder(c.streams) {
 		if t := m.res.StreamIdleTimeout; s.x == nil && t > 0 && now >= s.since+int64(t) {
 			c.codec.Reset(id, http2.Cancel)
 			delete(c.streams, id)

@@ -91,7 +91,7 @@ func activeOn(list []*listener) (n int64) {
 func (p *Proxy) scope(scope DrainScope) (list []*listener) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, l := range p.listeners {
+	for _, l := range inOrder(p.listeners) {
 		if scope.has(l) {
 			list = append(list, l)
 		}

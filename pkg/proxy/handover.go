@@ -35,7 +35,7 @@ func (p *Proxy) StartAccepting() {
 	}
 	p.holding = false
 	p.sockets.Own()
-	for _, l := range p.listeners {
+	for _, l := range inOrder(p.listeners) {
 		p.attach(l)
 	}
 }

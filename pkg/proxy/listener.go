@@ -54,7 +54,7 @@ type listenerOn struct {
 func (p *Proxy) applyListeners(s *resource.Snapshot) error {
 	var errs []error
 	refused := p.refused(s.Listeners)
-	for name, res := range s.Listeners {
+	for name, res := range inOrder(s.Listeners) {
 		l := p.listeners[name]
 		was := l.resource()
 		err := refused[name]
@@ -69,7 +69,7 @@ func (p *Proxy) applyListeners(s *resource.Snapshot) error {
 		}
 		delete(p.failed, name)
 	}
-	for name, l := range p.listeners {
+	for name, l := range inOrder(p.listeners) {
 		if _, stays := s.Listeners[name]; !stays {
 			p.closeListener(l)
 			p.counts.listenerRemoved++

@@ -79,7 +79,7 @@ func (w *worker) leaveOutdated() {
 		d.x.leaveOutdated(end)
 	}
 	for _, c := range w.http2s {
-		for _, s := range c.streams {
+		for _, s := range inOrder(c.streams) {
 			s.x.leaveOutdated(end)
 		}
 	}

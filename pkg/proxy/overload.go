@@ -66,7 +66,7 @@ func (w *worker) shortenIdle() {
 	}
 	for _, c := range w.http2s {
 		c.arm()
-		for _, s := range c.streams {
+		for _, s := range inOrder(c.streams) {
 			if s.x != nil {
 				s.x.armIdle()
 			}

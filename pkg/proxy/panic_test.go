@@ -146,7 +146,7 @@ func (r *rig) held() string {
 			if n := l.Requests(); n != 0 {
 				s += fmt.Sprintf("%s: %d in the limit; ", c.name, n)
 			}
-			for p := range on.all {
+			for _, p := range on.all {
 				h := p.host
 				if h.Active.Load() != 0 || len(p.waiting) != 0 || p.connecting != 0 || p.total != len(p.idle) || int32(p.total) != h.Conns.Load() {
 					s += fmt.Sprintf("%s: host active %d conns %d, pool %d idle %d connecting %d waiting %d; ",

@@ -37,8 +37,8 @@ func (w *worker) yieldPlace() {
 }
 
 func (w *worker) dropIdle() bool {
-	for _, on := range w.clusters {
-		for _, p := range on.pools[0] {
+	for on := range w.all.each {
+		for p := range on.all.each {
 			if n := len(p.idle); n > 0 {
 				p.drop(p.idle[0]) // the one that was used longest ago
 				return true

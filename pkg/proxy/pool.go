@@ -24,6 +24,7 @@ type hostPool struct {
 	waiting    []*attempt      // oldest first
 	connecting int
 	total      int
+	at         int                   // in clusterOn.all
 	http2      bool                  // set once
 	secure     *resource.UpstreamTLS // what new connections are made with; nil: plaintext
 }
@@ -360,7 +361,7 @@ func (p *hostPool) forget() {
 	if p.total > 0 || len(p.waiting) > 0 || on.c.spec.Load() != nil && !p.host.Gone() {
 		return
 	}
-	delete(on.pools[p.protocol()], p.host)
+	on.removePool(p)
 	on.w.lostCluster(on)
 }
 

@@ -152,7 +152,7 @@ func (r *simRig) settled() {
 		}
 	}
 	for c, on := range w.clusters {
-		for p := range on.all {
+		for _, p := range on.all {
 			h := p.host
 			if len(p.waiting) != 0 || p.connecting != 0 || p.total != len(p.idle)+len(p.shared) {
 				r.t.Errorf("pool %s of %s: %d waiting, %d connecting, %d in all, %d idle", h, c.name, len(p.waiting), p.connecting, p.total, len(p.idle))

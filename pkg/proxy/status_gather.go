@@ -140,7 +140,7 @@ func (t *totals) addClusters(w *worker, from, to int) {
 		add(clusterCounts[:], &c.stats, &on.stats)
 		t.merge(&c.stats.latency, on.stats.latency)
 		c.stats.codes.merge(on.stats.codes)
-		for pool := range on.all {
+		for _, pool := range on.all {
 			c.idle += uint64(len(pool.idle))
 		}
 	}

@@ -134,7 +134,7 @@ func (c *http2Conn) tunnels() bool {
 // WebSocket may be in the middle of a frame.
 func (c *http2Conn) endTunnels() {
 	wait := time.Duration(0)
-	for _, s := range c.streams {
+	for _, s := range inOrder(c.streams) {
 		if s.tunnel == nil || !s.tunnel.open || s.x == nil {
 			continue
 		}

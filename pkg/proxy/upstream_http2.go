@@ -117,7 +117,7 @@ func (u *http2Up) failAll(f *failure) {
 	for _, c := range slices.Clone(u.bound) {
 		c.a.fails(&failureUnsent)
 	}
-	for id, c := range u.calls {
+	for id, c := range inOrder(u.calls) {
 		delete(u.calls, id)
 		a := c.a
 		if a == nil {
@@ -299,7 +299,7 @@ func (u *http2Up) OnEOF(*reactor.Conn) { u.conn.Close(nil) }
 // OnHighWater implements reactor.Handler: the upstream reads slower than
 // downstream sends. A mirror is not worth waiting for.
 func (u *http2Up) OnHighWater(*reactor.Conn) {
-	for _, c := range u.calls {
+	for _, c := range inOrder(u.calls) {
 		switch a := c.a; {
 		case a == nil:
 		case a.shadow:
@@ -313,7 +313,7 @@ func (u *http2Up) OnHighWater(*reactor.Conn) {
 // OnLowWater implements reactor.Handler.
 func (u *http2Up) OnLowWater(*reactor.Conn) {
 	u.flush()
-	for _, c := range u.calls {
+	for _, c := range inOrder(u.calls) {
 		if a := c.a; a != nil && !a.shadow && !c.blocked {
 			a.x.hold(false)
 		}
@@ -342,7 +342,7 @@ func (u *http2Up) abandonAll() {
 	for _, c := range slices.Clone(u.bound) {
 		c.a.fails(&failureUnsent)
 	}
-	for id, c := range u.calls {
+	for id, c := range inOrder(u.calls) {
 		delete(u.calls, id)
 		if c.a != nil {
 			c.a.abandon()

@@ -47,6 +47,7 @@ type worker struct {
 	shed      overload.Points
 	listeners map[*listener][]*listenerOn
 	clusters  map[*cluster]*clusterOn
+	all       roll[*clusterOn] // of clusters
 	downs     downstreamList
 	tunnels   *tunnel // the first of them
 	drainEnd  int64   // when tunnels are told in the drain that began last; 0: none did
@@ -159,6 +160,7 @@ func (w *worker) dropLater(a *attempt) { w.doomed = append(w.doomed, a) }
 func (w *worker) lostCluster(on *clusterOn) {
 	if on.c.spec.Load() == nil && on.empty() && on.stats.rqActive == 0 && w.clusters[on.c] == on {
 		delete(w.clusters, on.c)
+		w.all.remove(on)
 		on.lost = true
 	}
 }
@@ -168,6 +170,7 @@ func (w *worker) lostCluster(on *clusterOn) {
 func (w *worker) keepCluster(on *clusterOn) {
 	if on.lost && w.clusters[on.c] == nil {
 		w.clusters[on.c] = on
+		w.all.add(on)
 		on.lost = false
 	}
 }
@@ -246,6 +249,7 @@ func (w *worker) clusterOn(c *cluster) *clusterOn {
 	if on == nil {
 		on = newClusterOn(w, c, spec)
 		w.clusters[c] = on
+		w.all.add(on)
 	} else if on.spec != spec {
 		on.use(spec)
 	}
@@ -256,7 +260,7 @@ func (w *worker) clusterOn(c *cluster) *clusterOn {
 // in batches. It is armed by the first count after an idle time.
 func (w *worker) mergeCounts() {
 	again := false
-	for _, on := range w.clusters {
+	for _, on := range w.all {
 		if on.flush(w.loop.Now()) {
 			again = true
 		}

@@ -39,6 +39,11 @@ var ErrTimeLimit = errors.New("sim: time limit reached")
 
 // World is a virtual machine with its network and clock.
 type World struct {
+	// OnEvent is called with all that Digest is of, at the time it happens: bytes that are
+	// written (w), arrive (a) and are read (r), resets that arrive (x), closes (c). It may
+	// be nil.
+	OnEvent func(what byte, fd, n int)
+
 	link     Link
 	now      int64 // ns since the start
 	jumped   int64 // ns that the wall clock was set ahead
@@ -215,6 +220,9 @@ func (w *World) delay() int64 {
 
 // note adds to the digest (FNV-1a over words).
 func (w *World) note(what byte, fd, n int) {
+	if w.OnEvent != nil {
+		w.OnEvent(what, fd, n)
+	}
 	for _, v := range [...]uint64{uint64(w.now), uint64(what), uint64(fd), uint64(n)} {
 		w.digest = (w.digest ^ v) * 0x100000001b3
 	}
