@@ -92,6 +92,7 @@ type daySums struct {
 	requests, answers, cut, records, bad     int
 	attempts, served, faults, updates, audit int
 	connections, mirrored                    int
+	tunnels, wholeTunnels, tcpRecords        int
 }
 
 func (s *daySums) add(o *daySums) {
@@ -108,11 +109,14 @@ func (s *daySums) add(o *daySums) {
 	s.audit += o.audit
 	s.connections += o.connections
 	s.mirrored += o.mirrored
+	s.tunnels += o.tunnels
+	s.wholeTunnels += o.wholeTunnels
+	s.tcpRecords += o.tcpRecords
 }
 
 func (s *daySums) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d faults, %d updates, %d audits",
-		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.faults, s.updates, s.audit)
+	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d tunnels (%d to the end of both sides), %d faults, %d updates, %d audits",
+		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.tunnels, s.wholeTunnels, s.faults, s.updates, s.audit)
 }
 
 // day is one seed's proxy with all around it.
@@ -126,9 +130,11 @@ type day struct {
 	plan  dayPlan
 
 	instances []*dayInstance
-	clients   map[int]*dayClient     // whose connection is open, by number
-	requests  map[uint64]*dayRequest // not judged yet
-	judged    map[uint64]bool        // that have been since the last settle, and had a record
+	clients   map[int]*dayClient         // whose connection is open, by number
+	requests  map[uint64]*dayRequest     // not judged yet
+	ends      map[string]*dayEnd         // of tunnels, not judged yet, by name
+	pipes     map[netip.AddrPort]*dayEnd // those of clients that have a connection of their own
+	judged    map[uint64]bool            // that have been since the last settle, and had a record
 	lastID    uint64
 	traffic   time.Duration // when something came or went last
 	hard      dayWeather
@@ -137,6 +143,7 @@ type day struct {
 	pressure  float64
 	heap      []uint64 // in use after a wave, in a long day
 	history   []string // of what was done beside requests, the last lines
+	calming   bool     // nothing that goes on for ever begins
 	traced    bool
 	events    []dayEvent
 	sums      daySums
@@ -145,7 +152,7 @@ type day struct {
 var dayAddr = reactor.TCPAddr(netip.MustParseAddrPort("10.0.0.1:80"))
 
 func newDay(t testing.TB, seed uint64) *day {
-	d := &day{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x646179)), clients: map[int]*dayClient{}, requests: map[uint64]*dayRequest{}, judged: map[uint64]bool{}}
+	d := &day{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x646179)), clients: map[int]*dayClient{}, requests: map[uint64]*dayRequest{}, judged: map[uint64]bool{}, ends: map[string]*dayEnd{}, pipes: map[netip.AddrPort]*dayEnd{}}
 	rng := d.rng
 	d.world = sim.New(seed, d.link())
 	o := Options{
@@ -255,10 +262,15 @@ func (d *day) run(s daySettings) {
 // wave is some seconds of traffic.
 func (d *day) wave() {
 	rng := d.rng
-	d.hard = drawWeather(rng)
+	d.hard, d.calming = drawWeather(rng), false
 	length := time.Duration(200+rng.IntN(3000)) * time.Millisecond
 	for range 2 + rng.IntN(10) {
 		d.world.At(time.Duration(rng.Int64N(int64(length))), d.connect)
+	}
+	if len(d.plan.tcp.clusters) > 0 {
+		for range rng.IntN(10) {
+			d.world.At(time.Duration(rng.Int64N(int64(length))), d.connectTCP)
+		}
 	}
 	for range rng.IntN(8) {
 		d.world.At(time.Duration(rng.Int64N(int64(length))), d.disturb)
@@ -275,7 +287,7 @@ func (d *day) rest() {
 				return false
 			}
 		}
-		return d.active() == 0
+		return d.active() == 0 && d.tunnelsActive() == 0 && len(d.endsOpen()) == 0
 	}, func() string {
 		var b strings.Builder
 		for _, r := range d.requests {
@@ -283,12 +295,16 @@ func (d *day) rest() {
 				fmt.Fprintf(&b, "\n%s", r)
 			}
 		}
-		fmt.Fprintf(&b, "\n%d active", d.active())
+		for _, e := range d.endsOpen() {
+			fmt.Fprintf(&b, "\n%s", e)
+		}
+		fmt.Fprintf(&b, "\n%d active, %d tunnels", d.active(), d.tunnelsActive())
 		return b.String()
 	})
 	d.drainRecords()
 	d.audit()
 	d.judge()
+	d.judgeEnds()
 }
 
 // between is the time without traffic.
@@ -317,6 +333,9 @@ func (d *day) end() {
 	rng := d.rng
 	for range 3 {
 		d.connect()
+		if len(d.plan.tcp.clusters) > 0 {
+			d.connectTCP()
+		}
 	}
 	d.pass(time.Duration(rng.IntN(200)) * time.Millisecond)
 	list := d.p.startDrain(DrainAll)
@@ -369,6 +388,14 @@ func (d *day) active() (n uint64) {
 	return n
 }
 
+// tunnelsActive is the number of connections of TCP proxies that have not ended.
+func (d *day) tunnelsActive() (n uint64) {
+	for _, w := range d.p.workers {
+		n += w.stats.tcpActive
+	}
+	return n
+}
+
 // dayErrors takes what the proxy logs as an error.
 type dayErrors struct{ d *day }
 
@@ -385,6 +412,7 @@ func (l *dayLog) Log(r *record.Record, _ accesslog.Values) {
 	d := (*day)(l)
 	d.traceRecord(r)
 	if r.Kind != record.HTTPExchange {
+		d.loggedTCP(r)
 		return
 	}
 	d.sums.records++

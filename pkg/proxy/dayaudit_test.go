@@ -64,12 +64,10 @@ func (w *dayWatch) step(d *day) {
 	if most := d.p.overload.MaxConnections(); most >= 0 && d.p.connections.Load() > most {
 		d.fail("%d connections, want %d at most", d.p.connections.Load(), most)
 	}
-	if most := int64(d.plan.connections); most > 0 {
-		for _, l := range d.p.listeners {
-			for _, ch := range l.config.Load().all() {
-				if n := ch.active.Load(); n > most {
-					d.fail("%d connections in a chain, want %d at most", n, most)
-				}
+	for _, l := range d.p.listeners {
+		for _, ch := range l.config.Load().all() {
+			if n, most := ch.active.Load(), int64(ch.res.ConnectionLimit); most > 0 && n > most {
+				d.fail("%d connections in chain %s, want %d at most", n, ch.name, most)
 			}
 		}
 	}
@@ -173,6 +171,7 @@ func (d *day) audit() {
 				each(s.x)
 			}
 		}
+		tunnels := d.auditTunnels(w)
 		for c, on := range w.clusters {
 			counted.sent += int64(on.stats.rqActive)
 			cx := int64(0)
@@ -182,6 +181,12 @@ func (d *day) audit() {
 				if p.connecting > p.total || p.connecting < 0 || len(p.waiting) > 0 && p.total == 0 {
 					d.fail("cluster %s, host %s: %d wait, %d connecting of %d", c.name, p.host, len(p.waiting), p.connecting, p.total)
 				}
+			}
+			if n := tunnels[on]; n > 0 || c.name[0] == 't' { // beside those of tunnels that have ended and flush
+				if cx += n; int64(on.stats.cxActive) < cx {
+					d.fail("cluster %s: %d connections are open, there are %d", c.name, on.stats.cxActive, cx)
+				}
+				cx = int64(on.stats.cxActive)
 			}
 			found.connections += cx
 			if s := &on.stats; s.cxTotal != s.cxActive+s.cxDestroy || int64(s.cxActive) != cx {
@@ -258,8 +263,13 @@ func (d *day) nothingLeft() {
 			}
 		}
 	}
+	var tunnels uint64
 	for _, w := range p.workers {
 		d.nothingLeftOn(w)
+		tunnels += w.stats.tcpTotal
+	}
+	if n := d.sums.tcpRecords; uint64(n) != tunnels {
+		d.fail("%d connections of TCP proxies have %d records", tunnels, n)
 	}
 }
 

@@ -3,8 +3,10 @@
 package proxy
 
 import (
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
@@ -19,14 +21,14 @@ func (d *day) disturb() {
 	d.sums.faults++
 	switch rng := d.rng; rng.IntN(14) {
 	case 0, 1:
-		name := one(rng, append(d.plan.clusters, "m")...)
+		name := one(rng, append(d.plan.all(), "m")...)
 		d.assign(name)
 		d.note("other endpoints of %s", name)
 		d.apply()
 	case 2:
-		d.editCluster(one(rng, d.plan.clusters...))
+		d.editCluster(one(rng, d.plan.all()...))
 	case 3:
-		d.removeCluster(one(rng, d.plan.clusters...))
+		d.removeCluster(one(rng, d.plan.all()...))
 	case 4:
 		d.retireChain()
 	case 5, 6:
@@ -58,11 +60,15 @@ func (d *day) disturb() {
 
 // calm ends what disturbs, as far as it would go on.
 func (d *day) calm() {
+	d.calming = true
 	d.press(0)
 	for _, i := range d.instances {
 		i.comeBack()
 	}
-	for _, name := range d.plan.clusters {
+	for _, e := range inOrder(d.ends) {
+		e.calmDown()
+	}
+	for _, name := range d.plan.all() {
 		if d.snap.Clusters[name] == nil {
 			d.removeCluster(name)
 		}
@@ -141,15 +147,22 @@ func (d *day) removeCluster(name string) {
 
 // retireChain gives the listener another chain, so that connections of the old one go.
 func (d *day) retireChain() {
-	old := d.snap.Listeners["l"]
+	name := one(d.rng, slices.Sorted(maps.Keys(d.snap.Listeners))...)
+	old := d.snap.Listeners[name]
 	l, fc := *old, *old.FilterChains[0]
 	fc.Name += "'"
 	if maybe(d.rng, 1, 3) { // the same chain with another manager
-		m := *fc.HTTP
-		fc.Name, fc.HTTP = old.FilterChains[0].Name, &m
+		fc.Name = old.FilterChains[0].Name
+		if fc.HTTP != nil {
+			m := *fc.HTTP
+			fc.HTTP = &m
+		} else {
+			m := *fc.TCP
+			fc.TCP = &m
+		}
 	}
 	l.FilterChains = []*resource.FilterChain{&fc}
-	d.snap.Listeners["l"] = &l
+	d.snap.Listeners[name] = &l
 	d.note("chain %q", fc.Name)
 	d.apply()
 }
@@ -187,6 +200,7 @@ type dayInstance struct {
 	addr    reactor.Addr
 	conns   map[*dayServer]struct{}
 	order   []*dayServer // of conns, with some that have gone
+	ends    []*dayEnd    // of tunnels, those that have ended among them
 	away    bool
 }
 
@@ -213,8 +227,14 @@ func (i *dayInstance) leave(how int) {
 				s.cut(maybe(i.d.rng, 1, 2))
 			}
 		}
+		for _, e := range i.ends {
+			e.leave(maybe(i.d.rng, 1, 2))
+		}
 	case 1:
 		i.d.world.Blackhole(i.addr, true)
+		for _, e := range i.ends {
+			e.freeze()
+		}
 		for _, s := range i.order {
 			s.mute = true
 		}
@@ -230,7 +250,12 @@ func (i *dayInstance) comeBack() {
 	i.away = false
 	i.d.world.Blackhole(i.addr, false)
 	_ = i.d.world.Serve(i.addr, nil)
-	if err := i.d.world.Serve(i.addr, i.accept); err != nil {
+	i.ends = slices.DeleteFunc(i.ends, func(e *dayEnd) bool { return e.over })
+	serve := i.accept
+	if i.cluster[0] == 't' {
+		serve = i.acceptTCP
+	}
+	if err := i.d.world.Serve(i.addr, serve); err != nil {
 		i.d.fail("%v", err)
 	}
 }

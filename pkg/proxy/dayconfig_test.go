@@ -5,6 +5,7 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,8 +26,8 @@ type dayPlan struct {
 	idle        time.Duration // downstream
 	upstream    time.Duration // idle time of pooled connections, the longest
 	maxDuration time.Duration // of a stream; 0: any
-	connections int           // limit of the chain; 0: none
 	pressure    bool          // there is an overload manager
+	tcp         dayTCP
 }
 
 // dayRoute is a route, by its prefix.
@@ -40,6 +41,9 @@ type dayRoute struct {
 
 // longest is a time after which nothing may be left of traffic.
 func (p *dayPlan) longest() time.Duration { return max(p.idle, p.upstream) + time.Minute }
+
+// all are the clusters that requests or connections may be sent to.
+func (p *dayPlan) all() []string { return slices.Concat(p.clusters, p.tcp.clusters) }
 
 func one[T any](rng *rand.Rand, list ...T) T { return list[rng.IntN(len(list))] }
 
@@ -80,10 +84,12 @@ func (d *day) drawPlan(o *Options) {
 	m.AccessLog = []*resource.AccessLog{{GRPC: &resource.GRPCLog{}}}
 	s.Listeners["l"].BufferLimit = one(rng, 64<<10, 4<<10)
 	if maybe(rng, 1, 4) {
-		p.connections = 2 + rng.IntN(6)
-		s.Listeners["l"].FilterChains[0].ConnectionLimit = p.connections
+		s.Listeners["l"].FilterChains[0].ConnectionLimit = 2 + rng.IntN(6)
 	}
 	d.drawFilters(m)
+	if maybe(rng, 1, 2) {
+		d.drawTCP()
+	}
 	o.Filters = filter.NewRegistry(p.filters...)
 	if maybe(rng, 1, 3) {
 		d.drawOverload(o)
@@ -126,11 +132,7 @@ func (d *day) drawCluster(name string, index int) {
 		}
 	}
 	if maybe(rng, 1, 2) {
-		c.Outlier = &resource.OutlierDetection{
-			Consecutive5xx: uint32(1 + rng.IntN(5)), Enforcing5xx: 100, ConsecutiveGateway: 3, EnforcingGateway: 50, ConsecutiveLocal: 2, EnforcingLocal: 100, SplitLocal: maybe(rng, 1, 2),
-			SuccessRate: resource.SuccessRate{MinHosts: 2, Volume: 5, Stdev: 1900, Enforcing: 100}, Failure: resource.FailurePercentage{Threshold: 60, MinHosts: 1, Volume: 5, Enforcing: 100},
-			Interval: one(rng, 100*ms, time.Second), BaseEjection: one(rng, 200*ms, 10*time.Second), MaxEjection: time.Minute, MaxEjectionPercent: uint32(10 + rng.IntN(90)), AlwaysEjectOne: maybe(rng, 1, 2), RetryAfter: maybe(rng, 1, 2),
-		}
+		c.Outlier = drawOutlier(rng)
 	}
 	if maybe(rng, 1, 5) {
 		c.Fallback = &resource.Fallback{Static: &resource.DirectResponse{Status: 200, Body: []byte("fallback")}}
@@ -139,6 +141,14 @@ func (d *day) drawCluster(name string, index int) {
 		}
 	}
 	d.assign(name)
+}
+
+func drawOutlier(rng *rand.Rand) *resource.OutlierDetection {
+	return &resource.OutlierDetection{
+		Consecutive5xx: uint32(1 + rng.IntN(5)), Enforcing5xx: 100, ConsecutiveGateway: 3, EnforcingGateway: 50, ConsecutiveLocal: 2, EnforcingLocal: 100, SplitLocal: maybe(rng, 1, 2),
+		SuccessRate: resource.SuccessRate{MinHosts: 2, Volume: 5, Stdev: 1900, Enforcing: 100}, Failure: resource.FailurePercentage{Threshold: 60, MinHosts: 1, Volume: 5, Enforcing: 100},
+		Interval: one(rng, 100*ms, time.Second), BaseEjection: one(rng, 200*ms, 10*time.Second), MaxEjection: time.Minute, MaxEjectionPercent: uint32(10 + rng.IntN(90)), AlwaysEjectOne: maybe(rng, 1, 2), RetryAfter: maybe(rng, 1, 2),
+	}
 }
 
 func drawBalancing(rng *rand.Rand) resource.LoadBalancing {

@@ -422,6 +422,7 @@ func (t *tunnel) upstreamClosed(err error) {
 	t.on.stats.cxActive--
 	t.on.stats.cxDestroy++
 	t.release()
+	defer t.w.lostCluster(t.on)
 	if t.ended {
 		return
 	}

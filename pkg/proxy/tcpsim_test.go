@@ -3,10 +3,12 @@
 package proxy
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
+	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -64,6 +66,40 @@ func TestATCPConnectionThatIsAcceptedInADrainIsToldOfItsEnd(t *testing.T) {
 	r.until("a later one is told", 2*whole, func() bool { return later.EOF })
 	if took := r.world.Now() - start; took < whole/2 {
 		t.Errorf("a connection behind the drain was told after %v", took)
+	}
+}
+
+func TestATCPConnectionIsCountedThoughItsClusterGoesAndComesBack(t *testing.T) {
+	r, _ := tcpSim(t, asIs)
+	if err := r.world.Serve(reactor.TCPAddr(netip.MustParseAddrPort("10.0.0.9:80")), func(p *sim.Peer) {
+		p.OnData = func(p *sim.Peer, b []byte) { p.Write(b) }
+		p.OnEOF = func(p *sim.Peer) { p.Close() }
+	}); err != nil {
+		t.Fatal(err)
+	}
+	c := r.dial()
+	c.Write([]byte("x"))
+	r.until("an answer", time.Second, func() bool { return len(c.Received) > 0 })
+	s := *r.p.snapshot
+	for range 2 { // without it, and with it
+		next := s
+		next.Clusters = map[string]*resource.Cluster{}
+		if next.Version = r.p.snapshot.Version + 1; r.p.slots["c"].spec.Load() == nil {
+			next.Clusters = s.Clusters
+		}
+		if err := r.p.Apply(frozen(&next)); err != nil {
+			t.Fatal(err)
+		}
+		r.pass(time.Second)
+	}
+	w := r.p.workers[0]
+	if on := w.clusterOn(r.p.slots["c"]); on.stats.cxActive != 1 {
+		t.Errorf("%d connections are counted, want the one", on.stats.cxActive)
+	}
+	c.Close()
+	r.pass(time.Second)
+	if on := w.clusterOn(r.p.slots["c"]); on.stats.cxActive != 0 || on.stats.cxDestroy != 1 {
+		t.Errorf("%d connections are counted as open, %d as closed", on.stats.cxActive, on.stats.cxDestroy)
 	}
 }
 

@@ -158,7 +158,7 @@ func (w *worker) dropLater(a *attempt) { w.doomed = append(w.doomed, a) }
 
 // lostCluster forgets a cluster if it has gone and nothing uses it any more.
 func (w *worker) lostCluster(on *clusterOn) {
-	if on.c.spec.Load() == nil && on.empty() && on.stats.rqActive == 0 && w.clusters[on.c] == on {
+	if on.c.spec.Load() == nil && on.empty() && on.stats.rqActive == 0 && on.stats.cxActive == 0 && w.clusters[on.c] == on {
 		delete(w.clusters, on.c)
 		w.all.remove(on)
 		on.lost = true

@@ -3,6 +3,7 @@
 package sim
 
 import (
+	"net/netip"
 	"syscall"
 
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
@@ -53,6 +54,9 @@ func (p *Peer) Write(b []byte) {
 	p.out = append(p.out, b...)
 	p.pump()
 }
+
+// LocalAddr is where the peer's end of the connection is.
+func (p *Peer) LocalAddr() netip.AddrPort { return p.end.local }
 
 // Unsent returns how many bytes wait for room in the network.
 func (p *Peer) Unsent() int { return len(p.out) }
