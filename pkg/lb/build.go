@@ -196,6 +196,9 @@ func (b *builder) add(p *Priority, s Set, shares []float64, percent int) {
 			s.table = b.table(&s, shares, &b.v.cfg.LB)
 		}
 	}
+	if b.table == nil {
+		s.schedule = scheduleOf(s.Hosts, s.weights)
+	}
 	b.percent += percent
 	b.v.sets = append(b.v.sets, s)
 	b.v.choices = append(b.v.choices, choice{

@@ -21,13 +21,25 @@ type reported struct {
 	used  atomic.Uint32 // what views are made with; 0: nothing yet
 }
 
+// learn makes room for load reports where the policy goes by them.
+func learn(hosts []*Host, policy resource.LBPolicy) {
+	if policy != resource.ClientWeighted {
+		return
+	}
+	for _, h := range hosts {
+		if h.report.Load() == nil {
+			h.report.CompareAndSwap(nil, new(reported))
+		}
+	}
+}
+
 // leastUpdate bounds how often weights are calculated.
 const leastUpdate = 100 * time.Millisecond
 
 // ReportLoad takes a host's load report. A report without requests per second or
 // without a utilization is none. now is monotonic, in nanoseconds. Any loop calls it.
 func (h *Host) ReportLoad(cfg *resource.ClientWeights, r *orca.Report, now int64) {
-	l := h.learned.Load()
+	l := h.report.Load()
 	if l == nil {
 		return
 	}
@@ -35,9 +47,9 @@ func (h *Host) ReportLoad(cfg *resource.ClientWeights, r *orca.Report, now int64
 	if w == 0 {
 		return
 	}
-	l.weight.value.Store(w)
-	l.weight.last.Store(now)
-	l.weight.since.CompareAndSwap(0, now)
+	l.value.Store(w)
+	l.last.Store(now)
+	l.since.CompareAndSwap(0, now)
 }
 
 // reportedWeight is Envoy's and gRPC's (gRFC A58); 0 is none.
@@ -88,20 +100,20 @@ func (c *Cluster) weigh(now int64) (changed bool) {
 	c.weighed.Store(now)
 	weights := make([]uint32, len(v.hosts))
 	for i, h := range v.hosts {
-		if l := h.learned.Load(); l != nil {
-			weights[i] = l.weight.valid(cfg, now)
+		if l := h.report.Load(); l != nil {
+			weights[i] = l.valid(cfg, now)
 		}
 	}
 	usual := median(weights)
 	for i, h := range v.hosts {
-		l := h.learned.Load()
+		l := h.report.Load()
 		if l == nil {
 			continue
 		}
 		if weights[i] == 0 {
 			weights[i] = usual
 		}
-		changed = l.weight.used.Swap(weights[i]) != weights[i] || changed
+		changed = l.used.Swap(weights[i]) != weights[i] || changed
 	}
 	return changed
 }
@@ -128,7 +140,7 @@ func newWeight(hosts []*Host, cfg *resource.LoadBalancing) uint32 {
 	}
 	used := make([]uint32, len(hosts))
 	for i, h := range hosts {
-		used[i] = h.learned.Load().weight.used.Load()
+		used[i] = h.report.Load().used.Load()
 	}
 	return median(used)
 }
@@ -139,7 +151,7 @@ func (v *View) weight(h *Host) float64 {
 	if v.newWeight == 0 {
 		return float64(h.Weight())
 	}
-	if w := h.learned.Load().weight.used.Load(); w != 0 {
+	if w := h.report.Load().used.Load(); w != 0 {
 		return float64(w)
 	}
 	return float64(v.newWeight)

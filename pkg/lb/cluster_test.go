@@ -82,8 +82,8 @@ func TestAddressesHaveTheTextOfTheirKind(t *testing.T) {
 			Localities: []resource.Locality{{Endpoints: []resource.Endpoint{{Address: tt.address}}}},
 		}})
 		h := c.View().Hosts()[0]
-		if h.Text() != tt.text || h.Addr.IsValid() != tt.valid || h.Path() != tt.address.Path || h.Weight() != 1 {
-			t.Errorf("%+v became %q, valid %v, path %q, weight %d", tt.address, h.Text(), h.Addr.IsValid(), h.Path(), h.Weight())
+		if h.Text() != tt.text || h.Addr().IsValid() != tt.valid || h.Path() != tt.address.Path || h.Weight() != 1 {
+			t.Errorf("%+v became %q, valid %v, path %q, weight %d", tt.address, h.Text(), h.Addr().IsValid(), h.Path(), h.Weight())
 		}
 	}
 }

@@ -54,6 +54,24 @@ const spareQueues = 4
 // stepOf is the step of a host of that weight.
 func stepOf(weight float64) uint64 { return uint64(min(max(stepOfOne/weight, 1), maxStep)) }
 
+// scheduled is what a turn needs of a host, in one place.
+type scheduled struct {
+	host *Host
+	step uint64 // by its weight
+}
+
+// scheduleOf lists the hosts with their steps; nil where there are no weights.
+func scheduleOf(hosts []*Host, weights []float64) []scheduled {
+	if weights == nil {
+		return nil
+	}
+	list := make([]scheduled, len(hosts))
+	for i, w := range weights {
+		list[i] = scheduled{hosts[i], stepOf(w)}
+	}
+	return list
+}
+
 // reset schedules n hosts anew, each after an exponentially distributed part of
 // its steps: whose turn is first is then by weight exactly, so that shares hold
 // even if resets come more often than rounds. Uniform parts would favour the
@@ -118,31 +136,36 @@ func (e *edf) queueFirst() {
 
 // pick is the host whose turn it is.
 func (e *edf) pick() int {
-	e.top = bits.TrailingZeros64(e.used)
-	least := e.queues[e.top].deadline - e.now
+	top := bits.TrailingZeros64(e.used)
+	least := int64(e.queues[top].deadline - e.now)
 	for u := e.used & (e.used - 1); u != 0; u &= u - 1 {
 		k := bits.TrailingZeros64(u)
-		if d := e.queues[k].deadline - e.now; int64(d) < int64(least) {
-			e.top, least = k, d
-		}
+		// Which is earlier cannot be foreseen: without a branch.
+		sooner := int64(e.queues[k].deadline-e.now) - least
+		sooner &= sooner >> 63
+		least += sooner
+		top += (k - top) & int(sooner>>63)
 	}
-	return int(e.queues[e.top].first)
+	e.top = top
+	return int(e.queues[top].first)
 }
+
+// following is the host that is now in front of the queue of the last turn.
+func (e *edf) following() int { return int(e.queues[e.top].first) }
 
 // advance gives the host that was picked its next turn.
 func (e *edf) advance(step uint64) {
 	q := &e.queues[e.top]
 	i := q.first
 	t := &e.turns[i]
+	used := e.used
 	if i == q.last {
-		e.used &^= 1 << e.top
-	} else {
-		q.first = t.next
-		q.deadline = e.turns[t.next].deadline
+		used &^= 1 << e.top
 	}
-	if int64(t.deadline-e.now) > 0 {
-		e.now = t.deadline
-	}
+	e.used = used
+	q.first = t.next // which is any host where the queue is empty now
+	q.deadline = e.turns[t.next].deadline
+	e.now += uint64(max(int64(t.deadline-e.now), 0))
 	wait := step
 	if e.top > 0 {
 		wait += uint64(t.early) << 32 >> (64 - e.lowest - e.top + 1)

@@ -26,7 +26,12 @@ type hashed struct {
 func newHashed(*resource.LoadBalancing, uint64) Picker { return new(hashed) }
 
 // Pick implements Picker.
-func (p *hashed) Pick(v *View, r *Request) *Host { return pick(p, v, r, true) }
+func (p *hashed) Pick(v *View, r *Request) *Host {
+	if s := v.plain(r); s != nil {
+		return s.Hosts[p.next(s, v.first, r, 0)]
+	}
+	return pick(p, v, r, true)
+}
 
 func (p *hashed) next(s *Set, _ int, r *Request, attempt int) int {
 	key := r.key(true)

@@ -5,6 +5,7 @@ package lb
 import (
 	"fmt"
 	"math"
+	"slices"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -47,10 +48,9 @@ func TestMurmurHash2IsThatOfTheXDSAPI(t *testing.T) {
 // positions that Envoy's ring gives the same six hosts.
 func TestRingHasEnvoysPoints(t *testing.T) {
 	tab, hosts := tableOf(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 12}, numbered(90, 91, 92, 93, 94, 95))
-	r := tab.(*ring)
 	got := ""
-	for i, p := range r.points {
-		got += fmt.Sprintf("%d %d\n", hosts[r.hosts[i]].Addr.Port(), p)
+	for _, p := range tab.(*ring).points() {
+		got += fmt.Sprintf("%d %d\n", hosts[p.host].Addr().Port(), p.hash())
 	}
 	const want = `94 833437586790550860
 92 928266305478181108
@@ -70,23 +70,30 @@ func TestRingHasEnvoysPoints(t *testing.T) {
 	}
 }
 
+// points are those of the ring, each once, ascending.
+func (r *ring) points() []slot { return slices.Compact(slices.Clone(r.slots[:r.end])) }
+
 func TestRingFindsTheFirstPointAtOrAfterTheKey(t *testing.T) {
 	for _, size := range []int{1, 2, 12, 1000, 1024, 1025, 5000} {
 		tab, _ := tableOf(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: size, MaxRingSize: size}, numbered(1, 2, 3))
 		r := tab.(*ring)
+		points := r.points()
+		if len(points) != size {
+			t.Fatalf("ring of %d points, want %d", len(points), size)
+		}
 		keys := []uint64{0, 1, math.MaxUint64}
-		for _, p := range r.points {
-			keys = append(keys, p-1, p, p+1)
+		for _, p := range points {
+			keys = append(keys, p.hash()-1, p.hash(), p.hash()+1)
 		}
 		for _, k := range keys {
 			want := 0
-			for want < len(r.points) && r.points[want] < k {
+			for want < len(points) && points[want].hash() < k {
 				want++
 			}
 			for attempt := range 3 {
-				if got := r.find(k, attempt); got != int(r.hosts[(want+attempt)%len(r.points)]) {
+				if got := r.find(k, attempt); got != int(points[(want+attempt)%len(points)].host) {
 					t.Fatalf("ring of %d points, key %d, attempt %d: host %d, want that of point %d",
-						len(r.points), k, attempt, got, want+attempt)
+						len(points), k, attempt, got, want+attempt)
 				}
 			}
 		}
@@ -103,7 +110,7 @@ func TestRingSizeStaysWithinItsLimits(t *testing.T) {
 		{600, 300, 300, 301}, // the maximum wins
 	} {
 		tab, _ := tableOf(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: tt.min, MaxRingSize: tt.max}, a)
-		if n := len(tab.(*ring).points); n < tt.wantMin || n > tt.wantMax {
+		if n := len(tab.(*ring).points()); n < tt.wantMin || n > tt.wantMax {
 			t.Errorf("sizes %d to %d: %d points, want %d to %d", tt.min, tt.max, n, tt.wantMin, tt.wantMax)
 		}
 	}

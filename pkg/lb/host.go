@@ -16,28 +16,31 @@ import (
 //
 // The first 64 bytes are read by every pick and hardly ever written; the last 64
 // are written by every request. The size of 128 bytes keeps the allocator's
-// placement on cache lines, so that the one does not disturb the other. A mesh
-// has hosts by the ten thousand: what a request does not need is not here but in
-// the endpoint that the configuration holds anyway.
+// placement on cache lines, so that the one does not disturb the other. What a pick
+// compares hosts by is in one line, the second. A mesh has hosts by the ten
+// thousand: what a request does not need is not here but in the endpoint that the
+// configuration holds anyway.
 type Host struct {
 	// Set once.
-	Addr netip.AddrPort // invalid for a Unix socket; the first one of a logical host, see Dial
+	addr netip.Addr // see Addr
+	port uint16
+
+	// Atomic bits: ejected, failed, gone, named, calls, and those of hostcheck.go.
+	flags atomic.Uint32
 
 	// Replaced by Update; address and host name stay.
 	spec     atomic.Pointer[resource.Endpoint]
 	locality atomic.Pointer[resource.Locality]
-	weight   atomic.Uint32
-	// Atomic bits: ejected, failed, gone, named, calls, and those of hostcheck.go.
-	flags atomic.Uint32
 
 	consecutive atomic.Uint64 // see Consecutive
+	// Load reports; nil in clusters that do not go by them.
+	report atomic.Pointer[reported]
 
 	// Written per request by all workers: exact.
 	Active atomic.Int32 // requests in flight
 	Conns  atomic.Int32 // connections open
-	// What policies that go by answers have learned; nil in clusters without one.
-	learned atomic.Pointer[learned]
-	Stats   HostStats
+	rtt    atomicRTT    // of clusters with peak_ewma
+	Stats  HostStats
 }
 
 // HostStats are a host's counters under Envoy's names; they only grow. They share
@@ -63,7 +66,7 @@ const (
 func newHost(e *resource.Endpoint, l *resource.Locality) *Host {
 	h := new(Host)
 	if ip, err := netip.ParseAddr(e.Address.Host); err == nil && e.Address.Path == "" {
-		h.Addr = netip.AddrPortFrom(ip.Unmap(), e.Address.Port)
+		h.addr, h.port = ip.Unmap(), e.Address.Port
 	}
 	h.setFlag(flagNamed, e.Hostname != "")
 	h.configure(e, l)
@@ -73,11 +76,14 @@ func newHost(e *resource.Endpoint, l *resource.Locality) *Host {
 func (h *Host) configure(e *resource.Endpoint, l *resource.Locality) {
 	h.spec.Store(e)
 	h.locality.Store(l)
-	h.weight.Store(max(e.Weight, 1))
 	if e.HTTP2Calls != h.HTTP2Calls() {
 		h.setFlag(flagCalls, e.HTTP2Calls)
 	}
 }
+
+// Addr is the endpoint's address, the first one of a logical host (see Dial); invalid
+// for a Unix socket.
+func (h *Host) Addr() netip.AddrPort { return netip.AddrPortFrom(h.addr, h.port) }
 
 // Text is what the host is known by, "10.0.0.1:80", "[::1]:80" or the path of a
 // Unix socket; it is also what hash policies hash. It is made anew by each call.
@@ -94,7 +100,7 @@ func (h *Host) String() string { return h.Text() }
 
 // Path is the Unix socket, "@name" is abstract; "" for IP.
 func (h *Host) Path() string {
-	if h.Addr.IsValid() {
+	if h.addr.IsValid() {
 		return ""
 	}
 	return h.spec.Load().Address.Path
@@ -109,7 +115,7 @@ func (h *Host) Hostname() string {
 }
 
 // Weight is the endpoint's weight, at least 1.
-func (h *Host) Weight() uint32 { return h.weight.Load() }
+func (h *Host) Weight() uint32 { return max(h.spec.Load().Weight, 1) }
 
 // Metadata is the endpoint's metadata; nobody writes to it.
 func (h *Host) Metadata() resource.Metadata { return h.spec.Load().Metadata }

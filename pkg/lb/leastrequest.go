@@ -4,6 +4,7 @@ package lb
 
 import (
 	"math"
+	"math/bits"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -42,10 +43,15 @@ func newLeastRequest(cfg *resource.LoadBalancing, seed uint64) Picker {
 }
 
 // Pick implements Picker.
-func (p *leastRequest) Pick(v *View, r *Request) *Host { return pick(p, v, r, false) }
+func (p *leastRequest) Pick(v *View, r *Request) *Host {
+	if s := v.plain(r); s != nil {
+		return s.Hosts[p.next(s, v.first, r, 0)]
+	}
+	return pick(p, v, r, false)
+}
 
 func (p *leastRequest) next(s *Set, number int, r *Request, attempt int) int {
-	if s.weights != nil {
+	if s.schedule != nil {
 		return p.nextByWeight(s, number)
 	}
 	n := len(s.Hosts)
@@ -124,23 +130,30 @@ func (p *leastRequest) nextByWeight(s *Set, number int) int {
 func (p *leastRequest) turn(c *leastCursor, s *Set) int {
 	i := c.edf.pick()
 	c.edf.advance(p.step(s, i))
+	s.schedule[c.edf.following()].host.Active.Load() // for the cache: its turn comes soon
 	return i
 }
 
 // step is inverse to the effective weight weight/(active+1)^bias.
 func (p *leastRequest) step(s *Set, i int) uint64 {
-	active := int64(max(s.Hosts[i].Active.Load(), 0))
+	e := &s.schedule[i]
+	active := uint64(max(e.host.Active.Load(), 0))
+	if p.bias == 1 {
+		high, low := bits.Mul64(e.step, active+1)
+		if high != 0 || low > maxStep {
+			return maxStep
+		}
+		return low
+	}
 	factor := 1.0
 	switch {
-	case p.bias == 1:
-		factor = float64(active + 1)
 	case p.powers == nil:
-	case active < int64(len(p.powers)):
+	case active < uint64(len(p.powers)):
 		factor = p.powers[active]
 	default:
 		factor = math.Pow(float64(active+1), p.bias)
 	}
-	return uint64(min(max(stepOfOne*factor/s.weights[i], 1), maxStep))
+	return uint64(min(float64(e.step)*factor, maxStep))
 }
 
 var _ chooser = (*leastRequest)(nil)

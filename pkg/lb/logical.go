@@ -23,7 +23,7 @@ func carryLogical(prev *View, cfg *resource.Cluster, a *resource.Assignment) []*
 	}
 	h.configure(e, l)
 	ip, err := netip.ParseAddr(e.Address.Host)
-	h.setFlag(flagMoved, err == nil && h.Addr.Addr() != ip.Unmap())
+	h.setFlag(flagMoved, err == nil && h.addr != ip.Unmap())
 	return prev.hosts
 }
 
@@ -31,12 +31,12 @@ func carryLogical(prev *View, cfg *resource.Cluster, a *resource.Assignment) []*
 // Addr; that of a LOGICAL_DNS cluster is where its name leads to by now.
 func (h *Host) Dial() netip.AddrPort {
 	if h.flags.Load()&flagMoved == 0 {
-		return h.Addr
+		return h.Addr()
 	}
 	a := &h.spec.Load().Address
 	ip, err := netip.ParseAddr(a.Host)
 	if err != nil {
-		return h.Addr
+		return h.Addr()
 	}
 	return netip.AddrPortFrom(ip.Unmap(), a.Port)
 }

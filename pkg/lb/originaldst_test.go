@@ -17,7 +17,7 @@ func TestOriginalDestinationsAreHostsAsLongAsTheyAreUsed(t *testing.T) {
 	a, b := netip.MustParseAddrPort("192.0.2.1:80"), netip.MustParseAddrPort("[2001:db8::1]:443")
 	first, _ := o.Pick(a, sec(10))
 	busy, _ := o.Pick(b, sec(10))
-	if first == nil || first.Addr != a || busy == nil || busy.Addr != b {
+	if first == nil || first.Addr() != a || busy == nil || busy.Addr() != b {
 		t.Fatalf("picked %v and %v", first, busy)
 	}
 	if again, left := o.Pick(netip.MustParseAddrPort("[::ffff:192.0.2.1]:80"), sec(12)); again != first || left {
@@ -51,7 +51,7 @@ func TestForbiddenDestinationsHaveNoHost(t *testing.T) {
 		t.Error("no destination has a host")
 	}
 	port := NewOriginals(resource.OriginalDst{Cleanup: time.Second, Port: 8443})
-	if h, _ := port.Pick(netip.MustParseAddrPort("192.0.2.1:80"), 1); h == nil || h.Addr.Port() != 8443 {
+	if h, _ := port.Pick(netip.MustParseAddrPort("192.0.2.1:80"), 1); h == nil || h.Addr().Port() != 8443 {
 		t.Errorf("with another port: %v", h)
 	}
 }

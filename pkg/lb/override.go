@@ -28,10 +28,10 @@ func (v *View) indexAddresses(prev *View) {
 	}
 	x := &addressIndex{slots: make([]uint32, 1<<bits.Len(uint(2*len(v.hosts)-1)))}
 	for i, h := range v.hosts {
-		if !h.Addr.IsValid() {
+		if !h.addr.IsValid() {
 			continue // a Unix socket
 		}
-		at := x.first(h.Addr)
+		at := x.first(h.Addr())
 		for x.slots[at] != 0 {
 			at = (at + 1) % len(x.slots)
 		}
@@ -65,7 +65,7 @@ func (v *View) Find(a netip.AddrPort) *Host {
 	}
 	slots := v.addresses.slots
 	for at := v.addresses.first(a); slots[at] != 0; at = (at + 1) % len(slots) {
-		if h := v.hosts[slots[at]-1]; h.Addr == a {
+		if h := v.hosts[slots[at]-1]; h.Addr() == a {
 			return h
 		}
 	}

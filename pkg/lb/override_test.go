@@ -14,7 +14,7 @@ func TestHostsAreFoundByAddress(t *testing.T) {
 		c := NewCluster(&resource.Cluster{Static: manyHosts(n, false)})
 		for _, v := range []*View{c.View(), func() *View { c.HealthChanged(); return c.View() }()} {
 			for _, h := range v.Hosts() {
-				if v.Find(h.Addr) != h {
+				if v.Find(h.Addr()) != h {
 					t.Fatalf("%d hosts: %s is not found", n, h)
 				}
 			}
@@ -26,18 +26,18 @@ func TestHostsAreFoundByAddress(t *testing.T) {
 		}
 		if n > 0 {
 			h := c.View().Hosts()[n-1]
-			mapped := netip.AddrPortFrom(netip.AddrFrom16(h.Addr.Addr().As16()), 80)
+			mapped := netip.AddrPortFrom(netip.AddrFrom16(h.Addr().Addr().As16()), 80)
 			if c.View().Find(mapped) != h {
 				t.Errorf("%s is not found", mapped)
 			}
 			c.Update(c.View().Config(), manyHosts(n-1, false)) // the last one goes
-			if c.View().Find(h.Addr) != nil {
+			if c.View().Find(h.Addr()) != nil {
 				t.Errorf("%d hosts: one that has gone is found", n)
 			}
 		}
 	}
 	v := NewCluster(&resource.Cluster{Static: manyHosts(1000, false)}).View()
-	a := v.Hosts()[321].Addr
+	a := v.Hosts()[321].Addr()
 	if n := testing.AllocsPerRun(100, func() { v.Find(a) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
@@ -78,7 +78,7 @@ func BenchmarkFind(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		i = (i + 7919) % 10_000
-		if v.Find(v.hosts[i].Addr) == nil {
+		if v.Find(v.hosts[i].Addr()) == nil {
 			b.Fatal("not found")
 		}
 	}

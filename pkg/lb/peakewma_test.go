@@ -79,7 +79,6 @@ func TestPeakEWMAWeighsLatencyByLoad(t *testing.T) {
 			}
 		}
 	}
-	new(Host).ObserveRTT(&cfg.PeakEWMA, 1, 1) // of a cluster that has another policy by now
 }
 
 // A closed loop on a virtual clock: hosts answer after their latency, one of ten is
@@ -139,7 +138,7 @@ func TestWorkersShareOneEstimate(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if got := v.hosts[0].learned.Load().rtt.Load().estimate(); got != 3999*1000 {
+	if got := v.hosts[0].rtt.Load().estimate(); got != 3999*1000 {
 		t.Errorf("the estimate is %.0f, want the peak of all, 3999000", got)
 	}
 }
@@ -162,14 +161,13 @@ func TestTheCheaperHostIsThatOfLessDecayedCost(t *testing.T) {
 			hosts[i] = h
 			active := float64(rng.IntN(3))
 			h.Active.Store(int32(active))
-			h.learned.Store(new(learned))
 			costs[i] = p.defaultRTT * (active + 1)
 			if penalty > 0 && active > 0 {
 				costs[i] = p.penalty + active
 			}
 			if i%3 > 0 {
 				h.ObserveRTT(&cfg.PeakEWMA, rng.Int64N(1e9), now-rng.Int64N(20e9))
-				costs[i] = h.learned.Load().rtt.Load().decayed(now, p.decay) * (active + 1)
+				costs[i] = h.rtt.Load().decayed(now, float64(cfg.PeakEWMA.Decay)) * (active + 1)
 			}
 		}
 		for i := range hosts {
@@ -178,6 +176,26 @@ func TestTheCheaperHostIsThatOfLessDecayedCost(t *testing.T) {
 					t.Errorf("penalty %v: hosts of costs %v and %v are compared wrongly", penalty, costs[i], costs[j])
 				}
 			}
+		}
+	}
+}
+
+func TestPowersOfTwoHaveMoreDigitsThanEstimates(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 100000 {
+		x := (rng.Float64() - .5) * 2000
+		if got, want := exp2(x), math.Exp2(x); math.Abs(got/want-1) > 2e-10 {
+			t.Fatalf("2^%v is %v, want %v", x, got, want)
+		}
+	}
+	for x := -1000.0; x <= 1000; x++ {
+		if got, want := exp2(x), math.Exp2(x); got != want {
+			t.Fatalf("2^%v is %v, want exactly %v", x, got, want)
+		}
+	}
+	for _, x := range []float64{math.Inf(-1), -1e300, -1001, 1001, 1e300, math.Inf(1)} {
+		if got := exp2(x); x < 0 && !(got < 1e-300) || x > 0 && !(got > 1e300) {
+			t.Errorf("2^%v is %v", x, got)
 		}
 	}
 }

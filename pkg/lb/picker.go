@@ -98,6 +98,20 @@ type chooser interface {
 	next(s *Set, number int, r *Request, attempt int) int
 }
 
+// plain is the set that a pick chooses from by the policy alone; its number is
+// v.first. Nil where more has to be looked at, which pick does.
+func (v *View) plain(r *Request) *Set {
+	if len(v.sets) != 1 || len(r.Tried) != 0 || r.Sound {
+		return nil
+	}
+	s := &v.sets[0]
+	if len(s.Hosts) == 0 {
+		return nil
+	}
+	r.Zone = s.zone
+	return s
+}
+
 // pick is what all policies do around their own choice.
 func pick(c chooser, v *View, r *Request, hashed bool) *Host {
 	h := pickAny(c, v, r, hashed)

@@ -27,7 +27,12 @@ type firstCursor struct {
 func newPickFirst(*resource.LoadBalancing, uint64) Picker { return new(pickFirst) }
 
 // Pick implements Picker.
-func (p *pickFirst) Pick(v *View, r *Request) *Host { return pick(p, v, r, false) }
+func (p *pickFirst) Pick(v *View, r *Request) *Host {
+	if s := v.plain(r); s != nil {
+		return s.Hosts[p.next(s, v.first, r, 0)]
+	}
+	return pick(p, v, r, false)
+}
 
 func (p *pickFirst) next(s *Set, number int, _ *Request, attempt int) int {
 	for len(p.cursors) <= number {

@@ -15,7 +15,12 @@ type random struct{}
 func newRandom(*resource.LoadBalancing, uint64) Picker { return random{} }
 
 // Pick implements Picker.
-func (p random) Pick(v *View, r *Request) *Host { return pick(p, v, r, false) }
+func (p random) Pick(v *View, r *Request) *Host {
+	if s := v.plain(r); s != nil {
+		return s.Hosts[p.next(s, v.first, r, 0)]
+	}
+	return pick(p, v, r, false)
+}
 
 func (random) next(s *Set, _ int, r *Request, attempt int) int {
 	x := mix(r.Random + uint64(attempt)*0x9e3779b97f4a7c15)
@@ -28,9 +33,11 @@ func (random) next(s *Set, _ int, r *Request, attempt int) int {
 // alias is Vose's table: a draw falls on a host with equal probability, and then
 // stays or goes on to the host's alias by the host's own odds. Two reads whatever
 // the number of hosts.
-type alias struct {
-	stay  []uint32 // a draw up to this stays
-	other []uint32
+type alias []aliasEntry
+
+type aliasEntry struct {
+	stay  uint32 // a draw up to this stays
+	other uint32
 }
 
 // buildAlias makes the table of a set with different weights; a set with equal
@@ -43,7 +50,7 @@ func buildAlias(_ *Set, shares []float64, _ *resource.LoadBalancing) table {
 	for _, w := range shares {
 		total += w
 	}
-	a := &alias{stay: make([]uint32, n), other: make([]uint32, n)}
+	a := make(alias, n)
 	odds := make([]float64, n)
 	var poor, rich []int
 	for i, w := range shares {
@@ -57,13 +64,13 @@ func buildAlias(_ *Set, shares []float64, _ *resource.LoadBalancing) table {
 	for len(poor) > 0 && len(rich) > 0 {
 		p, r := poor[len(poor)-1], rich[len(rich)-1]
 		poor = poor[:len(poor)-1]
-		a.stay[p], a.other[p] = upTo(odds[p]), uint32(r)
+		a[p] = aliasEntry{upTo(odds[p]), uint32(r)}
 		if odds[r] -= 1 - odds[p]; odds[r] < 1 {
 			rich, poor = rich[:len(rich)-1], append(poor, r)
 		}
 	}
 	for _, i := range append(poor, rich...) { // 1 but for rounding
-		a.stay[i], a.other[i] = math.MaxUint32, uint32(i)
+		a[i] = aliasEntry{math.MaxUint32, uint32(i)}
 	}
 	return a
 }
@@ -72,10 +79,10 @@ func differ(shares []float64) bool {
 	return slices.ContainsFunc(shares, func(w float64) bool { return w != shares[0] })
 }
 
-func (a *alias) find(key uint64, _ int) int {
-	i := below(uint32(key), len(a.stay))
-	if uint32(key>>32) <= a.stay[i] {
-		return i
-	}
-	return int(a.other[i])
+func (a alias) find(key uint64, _ int) int {
+	i := below(uint32(key), len(a))
+	e := a[i]
+	// Whether it stays cannot be foreseen: without a branch.
+	goes := (int64(e.stay) - int64(uint32(key>>32))) >> 63
+	return i ^ (i^int(e.other))&int(goes)
 }

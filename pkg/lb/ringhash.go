@@ -19,15 +19,20 @@ const (
 	defaultMaxRing = 8 << 20
 )
 
-// ring is a ketama ring. A directory by the hash's first bits, about one entry to
-// a point, leads to the place, so that a lookup costs the same in any ring: 16
-// bytes of memory a point, at least minimum_ring_size of them.
+// ring is a ketama ring, laid out by hash: a point lies where it would if all were
+// evenly spread, or as far behind as others are in its way, so that a lookup is one
+// place in memory and a few steps on, in any ring. It takes 16 bytes of memory a
+// point, at least minimum_ring_size of them.
 type ring struct {
-	points    []uint64 // ascending
-	hosts     []uint32
-	directory []uint32 // first point of each range of hashes
-	shift     uint8
+	slots  []slot // ascending; free ones repeat the next point
+	spread uint64 // number of slots that hashes are spread over
+	end    int    // the slots from here on stand for the first point, behind all hashes
 }
+
+// slot has a hash in two halves: it takes 12 bytes instead of 16.
+type slot struct{ high, low, host uint32 }
+
+func (s *slot) hash() uint64 { return uint64(s.high)<<32 | uint64(s.low) }
 
 // buildRing gives each host points in proportion to its share, as many as make
 // the ring at least the minimum size, with at least one for the smallest share.
@@ -66,37 +71,50 @@ func buildRing(s *Set, shares []float64, cfg *resource.LoadBalancing) table {
 	slices.SortFunc(points, func(x, y point) int {
 		return cmp.Or(cmp.Compare(x.hash, y.hash), cmp.Compare(x.host, y.host))
 	})
-	r := &ring{points: make([]uint64, len(points)), hosts: make([]uint32, len(points))}
-	for i, p := range points {
-		r.points[i], r.hosts[i] = p.hash, p.host
+	r := &ring{spread: uint64(len(points) + len(points)/3 + 1)}
+	r.slots = make([]slot, 0, r.spread+r.spread/64+1)
+	for _, p := range points {
+		s := slot{uint32(p.hash >> 32), uint32(p.hash), p.host}
+		for own := r.first(p.hash); len(r.slots) < own; {
+			r.slots = append(r.slots, s)
+		}
+		r.slots = append(r.slots, s)
 	}
-	r.index()
+	r.end = len(r.slots)
+	last := slot{math.MaxUint32, math.MaxUint32, points[0].host}
+	for len(r.slots) == r.end || len(r.slots) < int(r.spread) {
+		r.slots = append(r.slots, last)
+	}
 	return bound(r, shares, cfg)
 }
 
-func (r *ring) index() {
-	b := bits.Len(uint(len(r.points) - 1))
-	r.shift = uint8(64 - b)
-	r.directory = make([]uint32, 1<<b)
-	at := 0
-	for d := range r.directory {
-		for at < len(r.points) && r.points[at]>>r.shift < uint64(d) {
-			at++
-		}
-		r.directory[d] = uint32(at)
-	}
+// first is the slot before which there are only lower hashes.
+func (r *ring) first(hash uint64) int {
+	at, _ := bits.Mul64(hash, r.spread)
+	return int(at)
 }
 
 // find returns the host of the first point at or after the key; each further
 // attempt goes one point on.
 func (r *ring) find(key uint64, attempt int) int {
-	at := int(r.directory[key>>r.shift])
-	for at < len(r.points) && r.points[at] < key {
+	at := r.first(key)
+	for r.slots[at].hash() < key {
 		at++
 	}
-	at += attempt
-	if at >= len(r.points) {
-		at %= len(r.points)
+	for ; attempt > 0; attempt-- {
+		at = r.after(at)
 	}
-	return int(r.hosts[at])
+	return int(r.slots[at].host)
+}
+
+// after is the slot of the next point.
+func (r *ring) after(at int) int {
+	if at >= r.end {
+		at = 0
+	}
+	p := r.slots[at]
+	for at < r.end && r.slots[at] == p {
+		at++
+	}
+	return at
 }

@@ -22,7 +22,12 @@ func newRoundRobin(_ *resource.LoadBalancing, seed uint64) Picker {
 }
 
 // Pick implements Picker.
-func (p *roundRobin) Pick(v *View, r *Request) *Host { return pick(p, v, r, false) }
+func (p *roundRobin) Pick(v *View, r *Request) *Host {
+	if s := v.plain(r); s != nil {
+		return s.Hosts[p.next(s, v.first, r, 0)]
+	}
+	return pick(p, v, r, false)
+}
 
 func (p *roundRobin) next(s *Set, number int, _ *Request, _ int) int {
 	for len(p.cursors) <= number {
@@ -33,7 +38,7 @@ func (p *roundRobin) next(s *Set, number int, _ *Request, _ int) int {
 	if c.set != s {
 		p.adopt(c, s)
 	}
-	if s.weights == nil {
+	if s.schedule == nil {
 		c.last++
 		if int(c.last) >= len(s.Hosts) {
 			c.last = 0
@@ -41,7 +46,7 @@ func (p *roundRobin) next(s *Set, number int, _ *Request, _ int) int {
 		return int(c.last)
 	}
 	i := c.edf.pick()
-	c.edf.advance(stepOf(s.weights[i]))
+	c.edf.advance(s.schedule[i].step)
 	return i
 }
 
@@ -53,8 +58,8 @@ func (p *roundRobin) adopt(c *roundCursor, s *Set) {
 		return
 	}
 	c.last %= uint32(len(s.Hosts))
-	if s.weights != nil {
-		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return stepOf(s.weights[i]) })
+	if s.schedule != nil {
+		c.edf.reset(len(s.Hosts), &p.rng, func(i int) uint64 { return s.schedule[i].step })
 	}
 }
 

@@ -29,7 +29,7 @@ func TestRoundRobinGoesRoundInOrder(t *testing.T) {
 	first := p.Pick(v, &Request{})
 	for i := 1; i < 10; i++ {
 		h := p.Pick(v, &Request{})
-		if want := (int(first.Addr.Port()) - 1 + i) % 3; h != v.hosts[want] {
+		if want := (int(first.Addr().Port()) - 1 + i) % 3; h != v.hosts[want] {
 			t.Fatalf("pick %d is %s, want %s", i, h, v.hosts[want])
 		}
 	}
@@ -56,7 +56,7 @@ func TestWeightedRoundRobinIsExactAndSmooth(t *testing.T) {
 		p.Pick(v, &Request{})
 	}
 	for i := range rounds * 20 {
-		k := int(p.Pick(v, &Request{}).Addr.Port()) - 1
+		k := int(p.Pick(v, &Request{}).Addr().Port()) - 1
 		count[k]++
 		if gap, even := i-last[k], 20/float64(weights[k]); last[k] >= 0 && float64(gap) > even+4 {
 			t.Fatalf("host %d waited %d picks, want about %.1f", k, gap, even)

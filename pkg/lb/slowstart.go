@@ -130,5 +130,5 @@ func (b *builder) ramped(hosts []*Host) []float64 {
 // continues reports whether a schedule of the set before holds for this one:
 // other weights count from each host's next turn on.
 func (s *Set) continues(before *Set) bool {
-	return before != nil && s.weights != nil && before.weights != nil && slices.Equal(s.Hosts, before.Hosts)
+	return before != nil && s.schedule != nil && before.schedule != nil && slices.Equal(s.Hosts, before.Hosts)
 }

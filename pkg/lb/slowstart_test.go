@@ -92,8 +92,8 @@ func TestANewHostsShareGrowsOverTheWindow(t *testing.T) {
 		}
 		c.Tick(now + int64(testWindow))
 		checkShares(t, "behind the window", c, 1, 1, 1, 1)
-		if s := &c.View().sets[0]; s.weights != nil {
-			t.Errorf("%s: equal hosts still have weights behind the window: %v", policy, s.weights)
+		if s := &c.View().sets[0]; s.schedule != nil {
+			t.Errorf("%s: equal hosts still have weights behind the window: %v", policy, s.schedule)
 		}
 		c, now = newcomers(policy, 2, 6, 4)
 		c.Tick(now)

@@ -67,11 +67,12 @@ func (p *Priority) Total() int { return int(p.hi - p.lo) }
 // Set is a list of hosts that one pick chooses from: the healthy or degraded ones
 // of a priority, or of one of its localities.
 type Set struct {
-	Hosts   []*Host
-	weights []float64 // effective; nil when all are equal
-	table   table     // of policies that have one
-	lo, hi  uint32    // the priority's hosts in View.hosts
-	zone    ZoneOutcome
+	Hosts    []*Host
+	weights  []float64   // effective; nil when all are equal
+	table    table       // of policies that have one
+	schedule []scheduled // of policies that have no table; nil when all weigh the same
+	lo, hi   uint32      // the priority's hosts in View.hosts
+	zone     ZoneOutcome
 }
 
 // weight is host i's.
