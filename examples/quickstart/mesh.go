@@ -139,7 +139,7 @@ func (m *mesh) startControlPlane(ctx context.Context) error {
 func (m *mesh) startMember(x *member) error {
 	app, err := start(m.launcher, x.id, m.logFile(x.id), nil,
 		m.bin("service"), "-listen", x.app, "-name", x.service, "-version", x.version, "-instance", x.id,
-		"-calls", x.calls, "-sidecar", "http://"+x.outbound, "-work", "3ms")
+		"-calls", x.calls, "-sidecar", x.outbound, "-work", "3ms")
 	if err != nil {
 		return err
 	}

@@ -12,13 +12,13 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -40,10 +40,8 @@ const maxAnswer = 64 << 10
 // service is one instance.
 type service struct {
 	name, version, instance string
-	calls                   string // service to call, empty for none
-	sidecar                 string // URL of the sidecar's outbound listener
+	calls                   caller // its host is empty for none
 	work                    time.Duration
-	client                  *http.Client
 	failing                 atomic.Bool
 }
 
@@ -59,13 +57,14 @@ type answer struct {
 }
 
 func main() {
+	runtime.GOMAXPROCS(1) // it waits most of the time; more threads would only look for work
 	var s service
 	listen := flag.String("listen", "127.0.0.1:8080", "address to serve on")
 	flag.StringVar(&s.name, "name", "service", "name of the service")
 	flag.StringVar(&s.version, "version", "v1", "version of the service")
 	flag.StringVar(&s.instance, "instance", "1", "name of this instance")
-	flag.StringVar(&s.calls, "calls", "", "service to call for each request")
-	flag.StringVar(&s.sidecar, "sidecar", "http://127.0.0.1:15001", "outbound listener of the sidecar")
+	flag.StringVar(&s.calls.host, "calls", "", "service to call for each request")
+	flag.StringVar(&s.calls.address, "sidecar", "127.0.0.1:15001", "outbound listener of the sidecar")
 	flag.DurationVar(&s.work, "work", 0, "time that each request takes here")
 	flag.Parse()
 	if err := s.run(*listen); err != nil {
@@ -78,14 +77,13 @@ func main() {
 func (s *service) run(listen string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	s.client = &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /", s.serve)
-	mux.HandleFunc("POST /fail", s.fail)
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	server := &http.Server{Addr: listen, Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	l, err := net.Listen("tcp", listen)
+	if err != nil {
+		return err
+	}
+	srv := &server{handle: s.handle}
 	failed := make(chan error, 1)
-	go func() { failed <- server.ListenAndServe() }() // ends with Shutdown
+	go func() { failed <- srv.serve(l) }() // ends with the listener
 	select {
 	case err := <-failed:
 		return err
@@ -93,66 +91,67 @@ func (s *service) run(listen string) error {
 	}
 	end, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if err := server.Shutdown(end); err != nil && !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	return nil
+	err = l.Close()
+	srv.stop(end)
+	return err
 }
 
-func (s *service) serve(w http.ResponseWriter, r *http.Request) {
+func (s *service) handle(r *http.Request) (status int, contentType string, body []byte) {
+	switch {
+	case r.Method == http.MethodGet && r.URL.Path == "/healthz":
+		return text(http.StatusOK, "ok")
+	case r.Method == http.MethodPost && r.URL.Path == "/fail":
+		return s.fail(r)
+	case r.Method == http.MethodGet:
+		return s.answer(r)
+	}
+	return text(http.StatusNotFound, "no such thing here")
+}
+
+func text(status int, line string) (int, string, []byte) {
+	return status, "text/plain; charset=utf-8", []byte(line + "\n")
+}
+
+func (s *service) answer(r *http.Request) (status int, contentType string, body []byte) {
 	if s.failing.Load() {
-		http.Error(w, "told to fail", http.StatusInternalServerError)
-		return
+		return text(http.StatusInternalServerError, "told to fail")
 	}
 	time.Sleep(s.work)
 	a := answer{Service: s.name, Version: s.version, Instance: s.instance}
-	if s.calls != "" {
+	if s.calls.host != "" {
 		var err error
 		if a.Calls, err = s.call(r); err != nil {
 			a.Error = err.Error()
 		}
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // the caller has gone if it fails
+	body, err := json.Marshal(a)
+	if err != nil {
+		return text(http.StatusInternalServerError, err.Error())
+	}
+	return http.StatusOK, "application/json", append(body, '\n')
 }
 
 // call asks the service behind through the sidecar, which finds it by the Host
 // header.
 func (s *service) call(in *http.Request) (json.RawMessage, error) {
-	out, err := http.NewRequestWithContext(in.Context(), http.MethodGet, s.sidecar+"/", nil)
+	status, body, err := s.calls.get(in.Header, handedOn)
 	if err != nil {
 		return nil, err
 	}
-	out.Host = s.calls
-	for _, name := range handedOn {
-		if v := in.Header.Values(name); len(v) > 0 {
-			out.Header[name] = v
-		}
-	}
-	response, err := s.client.Do(out)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return nil, err
-	}
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", s.calls, response.Status)
+	if status != http.StatusOK {
+		return nil, fmt.Errorf("%s: %d %s", s.calls.host, status, http.StatusText(status))
 	}
 	if !json.Valid(body) {
-		return nil, fmt.Errorf("%s: the answer is not JSON", s.calls)
+		return nil, fmt.Errorf("%s: the answer is not JSON", s.calls.host)
 	}
 	return body, nil
 }
 
-func (s *service) fail(w http.ResponseWriter, r *http.Request) {
-	switch on := r.URL.Query().Get("on"); on {
-	case "1", "0":
-		s.failing.Store(on == "1")
-		fmt.Fprintln(w, "failing:", on == "1")
-	default:
-		http.Error(w, "want on=1 or on=0", http.StatusBadRequest)
+func (s *service) fail(r *http.Request) (status int, contentType string, body []byte) {
+	on := r.URL.Query().Get("on")
+	if on != "1" && on != "0" {
+		return text(http.StatusBadRequest, "want on=1 or on=0")
 	}
+	s.failing.Store(on == "1")
+	return text(http.StatusOK, fmt.Sprint("failing: ", on == "1"))
 }
