@@ -24,7 +24,8 @@ type Limits struct {
 	budget       atomic.Uint64
 	connsPerHost atomic.Uint32
 	reserve      reserve
-	_            [24]byte // to 128 bytes, which the allocator puts on cache lines
+	high         high
+	_            [8]byte // to 128 bytes, which the allocator puts on cache lines
 }
 
 // limit is 16 bytes: the four of them fill one cache line. They share it on

@@ -14,7 +14,7 @@ import (
 // otherRequests are those in flight to the cluster, of both priorities and all
 // workers, without the one that asks, which has been admitted.
 func (s *clusterSpec) otherRequests() int64 {
-	return int64(s.limits[0].Requests()) + int64(s.limits[1].Requests()) - 1
+	return s.limits.AllRequests() - 1
 }
 
 // failurePenalty is the round-trip time that peak_ewma takes a failure for, so that

@@ -87,7 +87,7 @@ func TestSlowAnswersOpenACircuit(t *testing.T) {
 			}
 		}()
 	}
-	eventually(t, "eight are under way", func() bool { return (*r.p.clusters.Load())[0].spec.Load().limits[0].Requests() == 8 })
+	eventually(t, "eight are under way", func() bool { return (*r.p.clusters.Load())[0].spec.Load().limits.Requests() == 8 })
 	time.AfterFunc(5*time.Millisecond, func() { close(release) })
 	eventually(t, "the circuit refuses", func() bool {
 		if got.Load() < 8 {

@@ -44,12 +44,12 @@ type clusterSpec struct {
 	res      *resource.Cluster // what is given, with the runtime's values
 	assigned *resource.Assignment
 	lb       *lb.Cluster
-	limits   [2]*breaker.Limits // by routing priority: default, high
-	circuit  *breaker.Circuit   // nil: no breaker configured
-	outlier  *breaker.Outlier   // nil: no outlier detection
-	health   *health.Cluster    // nil: no active health checks
-	changes  uint64             // of the members, so far
-	bind     netip.Addr         // source address, invalid for any
+	limits   *breaker.Limits  // of the default routing priority, with those of the high one
+	circuit  *breaker.Circuit // nil: no breaker configured
+	outlier  *breaker.Outlier // nil: no outlier detection
+	health   *health.Cluster  // nil: no active health checks
+	changes  uint64           // of the members, so far
+	bind     netip.Addr       // source address, invalid for any
 }
 
 // newSpec makes the spec that follows prev (nil for the first).
@@ -58,12 +58,13 @@ func newSpec(prev *clusterSpec, res *resource.Cluster, a *resource.Assignment, l
 	s.bind, _ = netip.ParseAddr(res.BindAddress) // checked by decode
 	if prev == nil {
 		s.lb = new(lb.Cluster)
-		s.limits = [2]*breaker.Limits{breaker.NewLimits(res.Default), breaker.NewLimits(res.High)}
+		s.limits = breaker.NewLimits(res.Default)
+		s.limits.SetHigh(&res.High)
 	} else {
 		s.lb, s.limits, s.circuit, s.outlier, s.health, s.changes = prev.lb, prev.limits, prev.circuit, prev.outlier, prev.health, prev.changes
 		if prev.res != res {
-			s.limits[0].Update(res.Default)
-			s.limits[1].Update(res.High)
+			s.limits.Update(res.Default)
+			s.limits.SetHigh(&res.High)
 		}
 	}
 	if prev == nil || prev.res != res || prev.assigned != a {
@@ -84,7 +85,7 @@ func (s *clusterSpec) updateBreaker(res *resource.Cluster) {
 		s.circuit = nil
 	case s.circuit == nil:
 		s.circuit = breaker.NewCircuit(res.Name, res.Breaker)
-		s.circuit.Watch(s.limits[0])
+		s.circuit.Watch(s.limits)
 	default:
 		s.circuit.Update(res.Breaker)
 	}
@@ -115,9 +116,9 @@ func (s *clusterSpec) updateOutlier(res *resource.Cluster, log *breaker.EventLog
 // priority picks the limits of a routing priority.
 func (s *clusterSpec) priority(high bool) *breaker.Limits {
 	if high {
-		return s.limits[1]
+		return s.limits.High()
 	}
-	return s.limits[0]
+	return s.limits
 }
 
 // dialsAs reports whether a connection from that address may be one to the cluster's

@@ -44,7 +44,7 @@ func (w *dayWatch) clusters(d *day) {
 		if s == nil {
 			continue
 		}
-		for i, l := range s.limits {
+		for i, l := range []*breaker.Limits{s.limits, s.limits.High()} {
 			if w.known[l] == nil {
 				w.known[l] = &watchedLimits{name: name, l: l}
 				w.limits = append(w.limits, w.known[l])
@@ -106,7 +106,7 @@ func (l *watchedLimits) look(d *day) {
 func (d *day) poolsOf(l *breaker.Limits) (n uint32, current bool) {
 	for _, w := range d.p.workers {
 		for _, on := range w.clusters {
-			if on.spec.limits[0] != l && on.spec.limits[1] != l {
+			if on.spec.limits != l && on.spec.limits.High() != l {
 				continue
 			}
 			current = true

@@ -54,7 +54,7 @@ func (x *exchange) startMirror(m *mirrorTarget) {
 			return
 		}
 	}
-	l := on.spec.limits[0]
+	l := on.spec.limits
 	if !l.TryRequest() {
 		on.stats.rqOverflow++
 		on.stats.mirrorDropped++

@@ -142,7 +142,7 @@ func (r *rig) held() string {
 			if on.stats.rqActive != 0 {
 				s += fmt.Sprintf("%s: %d active; ", c.name, on.stats.rqActive)
 			}
-			l := on.spec.limits[0]
+			l := on.spec.limits
 			if n := l.Requests(); n != 0 {
 				s += fmt.Sprintf("%s: %d in the limit; ", c.name, n)
 			}

@@ -136,7 +136,7 @@ func (r *simRig) settled() {
 		if spec == nil {
 			continue
 		}
-		u := spec.limits[0].Use()
+		u := spec.limits.Use()
 		if u.Requests.Active != 0 || u.Pending.Active != 0 || u.Retries.Active != 0 {
 			r.t.Errorf("cluster %s still holds %+v", name, u)
 		}

@@ -30,7 +30,7 @@ func (p *Proxy) Breakers() []breaker.Metrics {
 		m := c.spec.circuit.Metrics(now)
 		m.Group = p.options.Service
 		if m.MaxRequests == 0 {
-			u := c.spec.limits[0].Use().Requests
+			u := c.spec.limits.Use().Requests
 			m.Active, m.MaxRequests = u.Active, u.Max
 			m.RollingActive = max(m.RollingActive, m.Active)
 		}

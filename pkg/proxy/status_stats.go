@@ -149,8 +149,8 @@ func zeroOrOne(b bool) uint64 {
 // limits shows Envoy's circuit breakers of both priorities.
 func (s *sampler) limits(spec *clusterSpec) {
 	var pending uint64
-	for i, names := range limitStats {
-		u := spec.limits[i].Use()
+	for i, u := range [...]breaker.LimitUse{spec.limits.Use(), spec.limits.UseHigh()} {
+		names := &limitStats[i]
 		pending += uint64(u.Pending.Active)
 		track := [...]*resource.Thresholds{&spec.res.Default, &spec.res.High}[i].TrackRemaining
 		for j, use := range [...]breaker.Use{u.Connections, u.Pending, u.Requests, u.Retries} {

@@ -320,7 +320,7 @@ func TestLimitsShowWhatIsLeft(t *testing.T) {
 		c := withCluster(s, "c", "192.0.2.1:80")
 		c.Default.MaxRequests, c.Default.TrackRemaining, c.High.MaxRetries = 2, true, 0
 	})
-	l := (*r.p.clusters.Load())[0].spec.Load().limits[0]
+	l := (*r.p.clusters.Load())[0].spec.Load().limits
 	l.TryRequest()
 	l.TryPending()
 	r.wantStats(map[string]uint64{

@@ -154,7 +154,7 @@ func (t *tunnel) connect() {
 		t.fail(record.UH, "")
 		return
 	}
-	t.limits = t.on.spec.limits[0]
+	t.limits = t.on.spec.limits
 	if !t.limits.TryConnection() {
 		t.limits = nil
 		t.on.stats.cxOverflow++

@@ -85,7 +85,7 @@ func (f *far) upgrades() (total, active uint64) {
 func (f *far) over() {
 	f.r.t.Helper()
 	f.r.until("all is given back", time.Minute, func() bool {
-		return f.r.p.managers["test"].on[0].rqActive == 0 && f.r.p.slots["c"].spec.Load().limits[0].Use().Connections.Active == 0
+		return f.r.p.managers["test"].on[0].rqActive == 0 && f.r.p.slots["c"].spec.Load().limits.Use().Connections.Active == 0
 	})
 	if _, active := f.upgrades(); active != 0 {
 		f.r.t.Errorf("%d tunnels are still counted", active)
