@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/internal/launch"
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 // errEnded says that a process ended by itself.
@@ -148,22 +149,9 @@ func tail(path string, limit int) string {
 
 // build makes the programs from this module's source.
 func build(ctx context.Context, dir string) error {
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
-	if err != nil {
-		return fmt.Errorf("run this inside the checkout of %s: go list: %w", modulePath, err)
+	err := programs.Build(ctx, filepath.Join(dir, "bin"), "cmd/sidecar", "cmd/controlplane", "examples/quickstart/service")
+	if err != nil && ctx.Err() == nil {
+		return fmt.Errorf("run this inside the checkout of Outrigger: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(dir, "bin")+string(os.PathSeparator),
-		"./cmd/sidecar", "./cmd/controlplane", "./examples/quickstart/service")
-	cmd.Dir = string(bytes.TrimSpace(root))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	if out, err := cmd.CombinedOutput(); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
+	return err
 }
-
-const modulePath = "github.com/outrigger-mesh/outrigger"

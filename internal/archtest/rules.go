@@ -81,6 +81,7 @@ var layers = map[string]layer{
 	"internal/interrupt": l0, // both programs end alike
 	"internal/freeport":  l0, // for what starts processes: tests, benchmarks, examples
 	"internal/launch":    l0, // likewise
+	"internal/programs":  l0, // likewise
 	"test/...":           l5,
 }
 

@@ -4,6 +4,7 @@ package attack
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/internal/freeport"
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 // patience is how long a test waits for what must happen.
@@ -51,10 +53,8 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	sidecarBinary = filepath.Join(dir, "sidecar")
-	build := exec.Command("go", "build", "-o", sidecarBinary, "github.com/outrigger-mesh/outrigger/cmd/sidecar")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "build:", err)
+	if err := programs.Build(context.Background(), dir, "cmd/sidecar"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

@@ -17,6 +17,8 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 const (
@@ -184,10 +186,8 @@ func TestConfigsAreFilesThatTheControlPlaneAccepts(t *testing.T) {
 // that ends it before it does anything.
 func TestCommandsAreUnderstood(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+string(os.PathSeparator), "./cmd/sidecar", "./cmd/controlplane")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := programs.Build(t.Context(), bin, "cmd/sidecar", "cmd/controlplane"); err != nil {
+		t.Fatal(err)
 	}
 	for name, s := range load(t, "zipkin").Services {
 		program := strings.TrimPrefix(s.Image, "outrigger/")

@@ -4,7 +4,6 @@ package compose
 
 import (
 	"context"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,8 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 func loadIntercept(t *testing.T) *types.Project {
@@ -67,10 +68,8 @@ func TestTheSidecarsUserIsTheOneThatTheRulesLetPass(t *testing.T) {
 
 func TestTheExampleOfInterceptionIsUnderstood(t *testing.T) {
 	bin := t.TempDir()
-	build := exec.Command("go", "build", "-o", bin+string(os.PathSeparator), "./cmd/sidecar", "./cmd/controlplane")
-	build.Dir = root
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	if err := programs.Build(t.Context(), bin, "cmd/sidecar", "cmd/controlplane"); err != nil {
+		t.Fatal(err)
 	}
 	for name, s := range loadIntercept(t).Services {
 		program := strings.TrimPrefix(s.Image, "outrigger/")

@@ -58,7 +58,7 @@ mkdir -p "$work/bin" "$work/logs"
 
 sidecar=${SIDECAR:-}
 if [ -z "$sidecar" ]; then
-  (cd "$root" && go build -o "$work/bin/sidecar" ./cmd/sidecar) || exit 2
+  (cd "$root" && go run -exec cp ./cmd/sidecar "$work/bin/sidecar") || exit 2
   sidecar=$work/bin/sidecar
 fi
 sidecar=$(realpath "$sidecar")

@@ -28,6 +28,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 const suiteLimit = 10 * time.Minute // of one run on a busy machine
@@ -68,8 +70,8 @@ func runAll(ctx context.Context, hops string, o options) error {
 	defer os.RemoveAll(dir)
 	if o.sidecar == "" {
 		o.sidecar = filepath.Join(dir, "sidecar")
-		if out, err := exec.CommandContext(ctx, "go", "build", "-o", o.sidecar, "./cmd/sidecar").CombinedOutput(); err != nil {
-			return fmt.Errorf("go build: %w\n%s", err, out)
+		if err := programs.Build(ctx, dir, "cmd/sidecar"); err != nil {
+			return err
 		}
 	}
 	if o.suite, err = suite(ctx); err != nil {

@@ -144,24 +144,11 @@ func await(t *testing.T, what, want string, ask func() string) {
 	t.Fatalf("%s: %q, want %q", what, got, want)
 }
 
-// controlPlaneBinary builds it at the first call, which may take its time.
-func controlPlaneBinary(t *testing.T) string {
-	t.Helper()
-	binary := filepath.Join(filepath.Dir(sidecarBinary), "controlplane")
-	if _, err := os.Stat(binary); err != nil {
-		if out, err := exec.Command("go", "build", "-o", binary, "github.com/outrigger-mesh/outrigger/cmd/controlplane").CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
-	}
-	return binary
-}
-
 func TestAnApplicationThatKnowsNothingOfTheMeshCallsByName(t *testing.T) {
 	eachTool(t, func(t *testing.T, w *world, tool string) {
-		controlPlane := controlPlaneBinary(t)
 		w.serveHTTP(t, w.peer, "payments", "127.0.0.1:8080")
 		w.serveHTTP(t, w.app, "shop", "127.0.0.1:8080")
-		w.start(t, w.peer, theSidecar, controlPlane, "serve", "--data", folder(t, theSidecar),
+		w.start(t, w.peer, theSidecar, controlPlaneBinary, "serve", "--data", folder(t, theSidecar),
 			"--http", peerV4+":15014", "--xds", peerV4+":15010", "--insecure", "--insecure-xds")
 		w.start(t, w.peer, theSidecar, sidecarBinary, "--service", "payments", "--id", "payments-1", "--app", "127.0.0.1:8080",
 			"--controlplane", peerV4+":15010", "--insecure-xds", "--inbound", peerV4+":15006", "--data", folder(t, theSidecar), "--concurrency", "1")

@@ -17,13 +17,15 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 // How long anything may take before a test fails.
 const patience = 20 * time.Second
 
-// sidecarBinary is built once; empty where the host forbids namespaces.
-var sidecarBinary, skipReason string
+// The programs are built once; skipReason is why, where the host forbids namespaces.
+var sidecarBinary, controlPlaneBinary, skipReason string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
@@ -42,8 +44,9 @@ func testMain(m *testing.M) int {
 		return 1
 	}
 	sidecarBinary = filepath.Join(dir, "sidecar")
-	if out, err := exec.Command("go", "build", "-o", sidecarBinary, "github.com/outrigger-mesh/outrigger/cmd/sidecar").CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "%v\n%s", err, out)
+	controlPlaneBinary = filepath.Join(dir, "controlplane")
+	if err := programs.Build(context.Background(), dir, "cmd/sidecar", "cmd/controlplane"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

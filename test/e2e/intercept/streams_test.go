@@ -250,12 +250,11 @@ spec:
 // its sidecar, and a sidecar without services in the application's.
 func (w *world) meshOfStreams(t *testing.T) {
 	t.Helper()
-	controlPlane := controlPlaneBinary(t)
 	config := folder(t, theSidecar)
 	if err := os.WriteFile(filepath.Join(config, "services.yaml"), []byte(streamServices), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	w.start(t, w.peer, theSidecar, controlPlane, "serve", "--data", folder(t, theSidecar), "--config", config,
+	w.start(t, w.peer, theSidecar, controlPlaneBinary, "serve", "--data", folder(t, theSidecar), "--config", config,
 		"--http", peerV4+":15014", "--xds", peerV4+":15010", "--insecure", "--insecure-xds")
 	for i, service := range []string{"chat", "greeter", "db", "cache", "vault", "vault-eu"} {
 		app := fmt.Sprintf("127.0.0.1:%d", 8080+i)

@@ -3,13 +3,10 @@
 package mesh
 
 import (
-	"bytes"
 	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,18 +14,17 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/internal/coredump"
 	"github.com/outrigger-mesh/outrigger/internal/launch"
+	"github.com/outrigger-mesh/outrigger/internal/programs"
 )
 
 // buildLimit bounds compiling both programs with nothing cached.
 const buildLimit = 5 * time.Minute
 
-const modulePath = "github.com/outrigger-mesh/outrigger"
-
-// programs is the folder of the programs under test, and starter what starts
+// programsDir is the folder of the programs under test, and starter what starts
 // them; both are set once by Main.
 var (
-	programs string
-	starter  *launch.Launcher
+	programsDir string
+	starter     *launch.Launcher
 )
 
 // Main builds the programs, runs the tests, and fails if a process or goroutine
@@ -50,9 +46,12 @@ func Main(m *testing.M) int {
 		return complain(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder
-	if programs = os.Getenv("OUTRIGGER_BIN"); programs == "" {
-		programs = dir
-		if err := build(dir); err != nil {
+	if programsDir = os.Getenv("OUTRIGGER_BIN"); programsDir == "" {
+		programsDir = dir
+		ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
+		err := programs.Build(ctx, dir, "cmd/sidecar", "cmd/controlplane")
+		cancel()
+		if err != nil {
 			return complain(err)
 		}
 	}
@@ -77,20 +76,4 @@ func Main(m *testing.M) int {
 func complain(err error) int {
 	fmt.Fprintln(os.Stderr, "e2e:", err)
 	return 1
-}
-
-// build makes the programs from this module's source.
-func build(dir string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), buildLimit)
-	defer cancel()
-	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", modulePath).Output()
-	if err != nil {
-		return fmt.Errorf("go list: %w", err)
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+string(filepath.Separator), "./cmd/sidecar", "./cmd/controlplane")
-	cmd.Dir = string(bytes.TrimSpace(root))
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return nil
 }

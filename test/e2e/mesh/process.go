@@ -170,4 +170,4 @@ func Run(t testing.TB, stdin string, argv ...string) Finished {
 }
 
 // Program is the path of a program under test.
-func Program(name string) string { return filepath.Join(programs, name) }
+func Program(name string) string { return filepath.Join(programsDir, name) }
