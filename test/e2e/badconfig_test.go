@@ -73,6 +73,7 @@ var badResources = []struct {
 // TestABadResourceIsRefusedAndBlocksNothing sends each bad resource together with
 // a new good cluster and listener, to a sidecar under load.
 func TestABadResourceIsRefusedAndBlocksNothing(t *testing.T) {
+	t.Parallel()
 	// A server that speaks state of the world answers a refusal with the same again,
 	// so the sidecar holds its refusals back, five seconds each: two will do.
 	for _, mode := range []struct {

@@ -46,6 +46,7 @@ func bomb() string {
 }
 
 func TestBadObjectsAreRefusedWithTheirPlace(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	cp := m.ControlPlane
 	cp.PutYAML("Service", "good", "apiVersion: outrigger.io/v1\nkind: Service\nmetadata: {name: good}\n")
@@ -115,6 +116,7 @@ func TestBadObjectsAreRefusedWithTheirPlace(t *testing.T) {
 // TestABadFileOfTheFolderLeavesTheRestInService breaks one of two files of the
 // watched folder while traffic flows by both.
 func TestABadFileOfTheFolderLeavesTheRestInService(t *testing.T) {
+	t.Parallel()
 	folder := t.TempDir()
 	write := func(name, text string) {
 		t.Helper()
@@ -164,6 +166,7 @@ func TestABadFileOfTheFolderLeavesTheRestInService(t *testing.T) {
 }
 
 func TestABusyPortIsNamedByItsFlag(t *testing.T) {
+	t.Parallel()
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

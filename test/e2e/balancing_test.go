@@ -12,6 +12,7 @@ import (
 
 // Policies said by a TrafficPolicy are what the sidecar does, through every change.
 func TestATrafficPolicyChoosesHowInstancesArePicked(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	all := []string{"orders-1", "orders-2", "orders-3"}
 	for _, id := range all {

@@ -113,6 +113,7 @@ spec:
 // TestSidecarsRunAtAnyMonotonicTime starts sidecars on machines that have been up for
 // years, or have just been started: in time namespaces.
 func TestSidecarsRunAtAnyMonotonicTime(t *testing.T) {
+	t.Parallel()
 	unshare, err := exec.LookPath("unshare")
 	if err != nil {
 		t.Skip("needs the program unshare (package util-linux)")

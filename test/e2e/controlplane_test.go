@@ -21,6 +21,7 @@ import (
 // the midst of writes, again and again over the same folder, while traffic
 // flows: what was acknowledged is there afterwards, and no request fails.
 func TestAKilledControlPlaneKeepsEveryAcknowledgedWrite(t *testing.T) {
+	t.Parallel()
 	rounds := 6
 	if testing.Short() {
 		rounds = 2
@@ -246,6 +247,7 @@ func TestASidecarWithoutConfigurationIsNotReadyBeforeItIsComplete(t *testing.T) 
 // TestACorruptStoreIsNeverTakenForAnEmptyOne damages the file in several ways:
 // each is refused with a message that names it, and the file is left as it is.
 func TestACorruptStoreIsNeverTakenForAnEmptyOne(t *testing.T) {
+	t.Parallel()
 	good := mesh.New(t)
 	good.ControlPlane.PutYAML("HTTPRoute", orders, route(1))
 	good.ControlPlane.Stop()
@@ -296,6 +298,7 @@ func TestACorruptStoreIsNeverTakenForAnEmptyOne(t *testing.T) {
 // TestAFullFolderRefusesWritesAndServesReads puts the control plane's folder on a
 // file system of two megabytes.
 func TestAFullFolderRefusesWritesAndServesReads(t *testing.T) {
+	t.Parallel()
 	small := smallFolder(t, 2<<20)
 	dir := t.TempDir()
 	c := mesh.StartControlPlane(t, dir, "--data", small)

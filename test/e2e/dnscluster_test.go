@@ -169,8 +169,10 @@ func (b *byName) grows(name string) {
 // TestEndpointsFollowTheirNamesAsEnvoysDo: addresses that come, go, and cannot be found
 // out lead to the same endpoints and the same stats in the sidecar and in Envoy.
 func TestEndpointsFollowTheirNamesAsEnvoysDo(t *testing.T) {
+	t.Parallel()
 	for _, program := range []string{"sidecar", "envoy"} {
 		t.Run(program, func(t *testing.T) {
+			t.Parallel()
 			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
 				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
 			}

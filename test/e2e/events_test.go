@@ -108,6 +108,7 @@ func command(t *testing.T, argv ...string) string {
 }
 
 func TestAnEjectionIsSeenAtTheSidecarAndAtTheControlPlane(t *testing.T) {
+	t.Parallel()
 	var broken atomic.Bool
 	answer := func(is *atomic.Bool) string {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -204,6 +205,7 @@ func TestAnEjectionIsSeenAtTheSidecarAndAtTheControlPlane(t *testing.T) {
 	holds(true)
 	m.ControlPlane.Kill()
 	m.ControlPlane.Restart()
+	caller.AwaitStat("control_plane.connected_state", func(n int) bool { return n == 1 }) // which costs less than to ask commands
 	holds(true)
 
 	// A log that was moved away is opened anew.

@@ -112,6 +112,7 @@ func dialInterop() (*grpc.ClientConn, error) {
 // grpc-go's interoperability client and server with two sidecars between them:
 // nothing is declared of the protocol.
 func TestGRPCInteropThroughTwoSidecars(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -175,6 +175,7 @@ func gone() *routev3.Route {
 }
 
 func TestAHostileManagementServerIsRefusedByNameAndTheGoodResourcesAreTaken(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{"GRPC", "DELTA_GRPC"} {
 		t.Run(api, func(t *testing.T) {
 			t.Parallel()
@@ -207,6 +208,7 @@ func TestAHostileManagementServerIsRefusedByNameAndTheGoodResourcesAreTaken(t *t
 // TestAnOversizedResponseIsNotReadAndNotAskedForInALoop sends 64 MB in one
 // resource for some seconds, and then a good configuration.
 func TestAnOversizedResponseIsNotReadAndNotAskedForInALoop(t *testing.T) {
+	t.Parallel()
 	for _, api := range []string{"GRPC", "DELTA_GRPC"} {
 		t.Run(api, func(t *testing.T) {
 			h := newHostile(t, api)

@@ -70,6 +70,7 @@ func (c *http2Caller) calls(host string) map[string]int {
 
 // An application that knows HTTP/1.1 alone is called by clients that speak HTTP/2.
 func TestACallerOfHTTP2ReachesAnApplicationOfHTTP1(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	m.Instance("orders", "orders-1") // its server takes no HTTP/2 in the clear
 	web := m.Caller("web-1")
@@ -80,6 +81,7 @@ func TestACallerOfHTTP2ReachesAnApplicationOfHTTP1(t *testing.T) {
 // So is one that has no sidecar, also beside others that have one: sidecars speak
 // HTTP/2 with each other all the same.
 func TestACallerOfHTTP2ReachesInstancesWithoutASidecar(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	m.ControlPlane.PutInstance("orders", "orders-1", mesh.StartApp(t, m.Dir, "orders-1").Address)
 	web := m.Caller("web-1")
@@ -115,6 +117,7 @@ func serveApart(t *testing.T, serve func(net.Listener) error, stop func()) strin
 
 // A server of gRPC needs neither a sidecar nor a declaration.
 func TestACallOfGRPCReachesAServerWithoutASidecar(t *testing.T) {
+	t.Parallel()
 	server := grpc.NewServer()
 	testgrpc.RegisterTestServiceServer(server, interop.NewTestServer())
 	m := mesh.New(t)
@@ -139,6 +142,7 @@ func TestACallOfGRPCReachesAServerWithoutASidecar(t *testing.T) {
 // What is declared to speak HTTP/2 is spoken to by it: a service by its port, an
 // instance by its registration.
 func TestAServerOfHTTP2AloneIsDeclared(t *testing.T) {
+	t.Parallel()
 	apart := func() string {
 		s := &http.Server{ReadHeaderTimeout: time.Minute, Protocols: new(http.Protocols), Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
 		s.Protocols.SetUnencryptedHTTP2(true)

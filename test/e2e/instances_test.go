@@ -67,6 +67,7 @@ func only(t *testing.T, f *fleet, gone *mesh.Instance) {
 }
 
 func TestAnInstanceThatLeavesLosesNoRequest(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "--drain-time-s", "3")
 	load := f.load(t)
 	leaving := f.instances[0]

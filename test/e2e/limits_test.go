@@ -150,6 +150,7 @@ func drip(conn net.Conn, first, slow string) {
 // TestSlowReadersAndWritersCostBoundedMemory moves bodies of 100 MB through
 // clients and an application that hardly read.
 func TestSlowReadersAndWritersCostBoundedMemory(t *testing.T) {
+	t.Parallel()
 	const each, size = 200, 100 << 20
 	// The row's own figure, for all 400: 200 pairs of windows of 64 KiB, half as much again.
 	const bound = each * 2 * 64 << 10 * 3 / 2

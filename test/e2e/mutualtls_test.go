@@ -39,6 +39,7 @@ func plaintextAnswer(address string) (*http.Response, error) {
 // TestSidecarsSpeakMutualTLS: the application sees who calls and not what the caller
 // says; nobody gets in without a certificate.
 func TestSidecarsSpeakMutualTLS(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	log := m.logInbound()
 	app := mesh.StartApp(t, m.Dir, "orders-1")
@@ -99,6 +100,7 @@ func clientCert(t *testing.T, outbound, forged string) string {
 // TestBadCertificatesAreRefused: each is refused with a reason in the access log and
 // counted, and those who have a good one do not notice.
 func TestBadCertificatesAreRefused(t *testing.T) {
+	t.Parallel()
 	mine, other := newAuthority(t), newAuthority(t)
 	m := newSecureMesh(t, "--ca-cert", mine.certificateFile, "--ca-key", mine.keyFile)
 	log := m.logInbound()
@@ -171,6 +173,7 @@ func secureAnswer(address string, certificate *tls.Certificate) (status int, err
 // TestAnInstanceThatIsNotWhoItShouldBeGetsNoRequest: an endpoint that shows the
 // identity of another service is as good as one that cannot be connected to.
 func TestAnInstanceThatIsNotWhoItShouldBeGetsNoRequest(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	app := mesh.StartApp(t, m.Dir, "orders-1")
 	m.sidecar(orders, "orders-1", app.Address)
@@ -195,6 +198,7 @@ func TestAnInstanceThatIsNotWhoItShouldBeGetsNoRequest(t *testing.T) {
 // TestAnInstanceWithoutAnIdentityDrawsNothingInTheClear: who may register instances
 // cannot make callers speak in the clear to a service that has an identity.
 func TestAnInstanceWithoutAnIdentityDrawsNothingInTheClear(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	app := mesh.StartApp(t, m.Dir, "orders-1")
 	beside := m.sidecar(orders, "orders-1", app.Address)
@@ -223,6 +227,7 @@ func TestAnInstanceWithoutAnIdentityDrawsNothingInTheClear(t *testing.T) {
 // TestPermissiveEndsByItself: plaintext is let in and counted until the date that the
 // policy names, and not a moment by default.
 func TestPermissiveEndsByItself(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	policy := func(until time.Time) string {
 		return "apiVersion: outrigger.io/v1\nkind: TrafficPolicy\nmetadata: {name: orders}\nspec:\n  targetRef: {kind: Service, name: orders}\n" +
@@ -270,6 +275,7 @@ func TestPermissiveEndsByItself(t *testing.T) {
 // clear, until its service's policy says that nobody is; then it is not spoken to, and
 // has no listener.
 func TestStrictMakesNoException(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	app := mesh.StartApp(t, m.Dir, "orders-1")
 	beside := mesh.StartSidecar(t, m.Dir, mesh.SidecarOptions{Service: orders, ID: "orders-1", App: app.Address, XDS: m.ControlPlane.XDS})

@@ -81,9 +81,12 @@ func TestMutualTLSRotatesUnderLoad(t *testing.T) {
 		})
 	}
 	renew := func() {
-		for _, s := range []*mesh.Sidecar{beside, web} {
-			before := await(s, "has an identity", func(certificate, int) bool { return true })
-			serial := await(s, "renews", func(own certificate, _ int) bool { return own.Serial != before })
+		both, before := []*mesh.Sidecar{beside, web}, [2]string{}
+		for i, s := range both {
+			before[i] = await(s, "has an identity", func(certificate, int) bool { return true })
+		}
+		for i, s := range both {
+			serial := await(s, "renews", func(own certificate, _ int) bool { return own.Serial != before[i] })
 			if s == beside {
 				served(serial)
 			}
@@ -172,6 +175,7 @@ func noKeyOnDisk(t *testing.T, sidecars ...*mesh.Sidecar) {
 
 // grpc-go's interoperability client and server through two sidecars with mutual TLS.
 func TestGRPCInteropOverMutualTLS(t *testing.T) {
+	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

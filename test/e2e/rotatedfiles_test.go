@@ -20,6 +20,7 @@ import (
 // key and OCSP staple from others; all are mounted as Kubernetes does, by links that
 // are swapped. What is served, /certs and the stats follow, and no handshake fails.
 func TestCertificatesInFilesRotateBySwappedLinks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	write := func(path, text string) {
 		t.Helper()

@@ -91,6 +91,7 @@ func grpcApp(t *testing.T, name string) string {
 }
 
 func TestMethodsOfGRPCGoWhereTheirRouteSays(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	beside(m, t, "greeter", "greeter-1", grpcApp(t, "v1"))
 	beside(m, t, "greeter-v2", "greeter-2", grpcApp(t, "v2"))
@@ -202,6 +203,7 @@ func line(r *bufio.Reader) (string, error) {
 // TestConnectionsGoThroughBothSidecars: a client that speaks first and a server that does,
 // with either side ending its half first, by a listener of their own and by CONNECT.
 func TestConnectionsGoThroughBothSidecars(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	m.ControlPlane.PutYAML("Service", "db", fmt.Sprintf(tcpServices, "db", 5432, "tcp"))
 	m.ControlPlane.PutYAML("Service", "mail", fmt.Sprintf(tcpServices, "mail", 25, "tcp"))
@@ -285,6 +287,7 @@ func TestConnectionsGoThroughBothSidecars(t *testing.T) {
 }
 
 func TestConnectionsAreSplitByWeight(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	m.ControlPlane.PutYAML("Service", "db", fmt.Sprintf(tcpServices, "db", 5432, "tcp"))
 	m.ControlPlane.PutYAML("Service", "db-v2", fmt.Sprintf(tcpServices, "db-v2", 5432, "tcp"))
@@ -331,6 +334,7 @@ spec:
 
 // TestTLSGoesByServerNameUnopened: the certificates that clients see are the servers' own.
 func TestTLSGoesByServerNameUnopened(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	for _, name := range []string{"vault", "vault-eu"} {
 		m.ControlPlane.PutYAML("Service", name, fmt.Sprintf(tcpServices, name, 8443, "tls"))
@@ -387,6 +391,7 @@ spec:
 // TestConnectionsBetweenSidecarsAreMutualTLS: what a database and its client say is TLS
 // between their sidecars; nobody gets in without a certificate.
 func TestConnectionsBetweenSidecarsAreMutualTLS(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	m.ControlPlane.PutYAML("Service", "db", fmt.Sprintf(tcpServices, "db", 5432, "tcp"))
 	beside := m.sidecar("db", "db-1", serveConns(t, func(c net.Conn) { fmt.Fprintln(c, "greeting") })) //nolint:errcheck // the client sees what came

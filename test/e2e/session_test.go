@@ -20,6 +20,7 @@ import (
 // Two sidecars with the same keys keep a client at its endpoint, by a cookie that says
 // nothing; a third one, whose first key is newer, takes it over.
 func TestAnEncryptedSessionIsKeptBySidecarsWithItsKey(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	key := func(name string) string {
 		b := make([]byte, 32)

@@ -39,6 +39,7 @@ func slope(list []soakSample, of func(soakSample) float64) float64 {
 // the caller's sidecar needs when nothing is under way does not grow, and idempotent
 // requests do not fail.
 func TestASoakWithFaultsLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	lasts := 5 * time.Second
 	if s := os.Getenv(soakEnv); s != "" {
 		var err error

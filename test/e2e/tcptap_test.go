@@ -68,6 +68,7 @@ func awaitTapped(m *secureMesh, tap string) (row tappedConnection) {
 // who, where, how much, and the first bytes without secrets; of TLS that nobody opens, the
 // server name. What a tap cannot do with connections is refused by name.
 func TestTappedConnectionsAreInTheLake(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t, "--lake-interval", "300ms")
 	m.ControlPlane.PutYAML("Service", "db", fmt.Sprintf(tcpServices, "db", 5432, "tcp"))
 	m.ControlPlane.PutYAML("Service", "vault", fmt.Sprintf(tcpServices, "vault", 8443, "tls"))

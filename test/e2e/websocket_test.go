@@ -59,6 +59,7 @@ func (c *chat) opened(n int) {
 }
 
 func TestAWebSocketFlowsThroughBothSidecars(t *testing.T) {
+	t.Parallel()
 	c := newChat(t)
 	ws := mesh.DialWebSocket(t, c.web.Outbound, "chat", "/ws")
 	for _, size := range []int{0, 1, 125, 126, 1 << 16, 4 << 20} {
@@ -112,6 +113,7 @@ func (c *chat) record(t *testing.T, path string) (record map[string]any) {
 }
 
 func TestAWebSocketSurvivesChangesAndRestartsOfTheControlPlane(t *testing.T) {
+	t.Parallel()
 	c := newChat(t)
 	ws := mesh.DialWebSocket(t, c.web.Outbound, "chat", "/ws")
 	for i := range 5 {
@@ -130,6 +132,7 @@ func TestAWebSocketSurvivesChangesAndRestartsOfTheControlPlane(t *testing.T) {
 }
 
 func TestAWebSocketEndsWithEitherOfItsEnds(t *testing.T) {
+	t.Parallel()
 	c := newChat(t)
 	ws := mesh.DialWebSocket(t, c.web.Outbound, "chat", "/ws")
 	c.opened(1)
@@ -147,6 +150,7 @@ func TestAWebSocketEndsWithEitherOfItsEnds(t *testing.T) {
 }
 
 func TestADrainEndsWebSocketsBeforeTheProcess(t *testing.T) {
+	t.Parallel()
 	c := newChat(t, "--drain-time-s", "2")
 	ws := mesh.DialWebSocket(t, c.web.Outbound, "chat", "/ws")
 	c.opened(1)
@@ -171,6 +175,7 @@ func TestADrainEndsWebSocketsBeforeTheProcess(t *testing.T) {
 
 // Between the sidecars there is mutual TLS, and what the caller speaks.
 func TestWebSocketsFlowOverMutualTLS(t *testing.T) {
+	t.Parallel()
 	m := newSecureMesh(t)
 	log := m.logInbound()
 	app := mesh.StartApp(t, m.Dir, "orders-1")
