@@ -19,6 +19,7 @@ import (
 // enough for all to be there at a time. Meanwhile the control plane is killed and
 // comes back: what the clients cannot take are the descriptors of others.
 func TestOutOfDescriptorsASidecarRestsServesOnAndRecovers(t *testing.T) {
+	t.Parallel()
 	const clients, limit = 1000, 256
 	m := mesh.New(t)
 	m.Instance(orders, "orders-1")

@@ -90,6 +90,7 @@ func (a *watchedApp) comes(t *testing.T, caller *mesh.Sidecar) {
 }
 
 func TestAPolicysHealthCheckIsMadeOnceForEachInstance(t *testing.T) {
+	t.Parallel()
 	m := mesh.New(t)
 	m.ControlPlane.PutYAML("TrafficPolicy", "orders", healthPolicy)
 	// One without a sidecar, which the callers check, and one with, which its own sidecar does.

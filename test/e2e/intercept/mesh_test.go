@@ -145,6 +145,7 @@ func await(t *testing.T, what, want string, ask func() string) {
 }
 
 func TestAnApplicationThatKnowsNothingOfTheMeshCallsByName(t *testing.T) {
+	t.Parallel()
 	eachTool(t, func(t *testing.T, w *world, tool string) {
 		w.serveHTTP(t, w.peer, "payments", "127.0.0.1:8080")
 		w.serveHTTP(t, w.app, "shop", "127.0.0.1:8080")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -90,15 +91,14 @@ const (
 // world is a namespace with an application in it, and one elsewhere, joined by a cable.
 type world struct{ app, peer string }
 
-var worlds int
+var worlds atomic.Int64
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	if skipReason != "" {
 		t.Skip(skipReason)
 	}
-	worlds++
-	id := fmt.Sprintf("%d-%d", os.Getpid(), worlds)
+	id := fmt.Sprintf("%d-%d", os.Getpid(), worlds.Add(1))
 	w := &world{app: "or-app-" + id, peer: "or-peer-" + id}
 	for _, ns := range []string{w.app, w.peer} {
 		run(t, "ip", "netns", "add", ns)

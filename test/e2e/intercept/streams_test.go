@@ -281,6 +281,7 @@ func (w *world) meshOfStreams(t *testing.T) {
 // names only. Nothing is asked of it: it resolves, connects, and speaks, or waits for
 // the server to.
 func TestEveryProtocolOfAnInterceptedApplicationFindsItsDestination(t *testing.T) {
+	t.Parallel()
 	eachTool(t, func(t *testing.T, w *world, tool string) {
 		w.meshOfStreams(t)
 		w.intercept(t, "--tool", tool, "--dns", "127.0.0.1:15053")
