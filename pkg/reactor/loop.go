@@ -21,7 +21,7 @@ type Config struct {
 	ReadBuffer int
 	// ReadBudget is how many bytes one connection may read in a tick before the
 	// others get their turn, and all those together that go on after theirs; 64 KiB
-	// when zero. At what hostile HTTP/2 costs that is about a millisecond.
+	// when zero. While bytes cost so much time that others wait for long, it is less.
 	ReadBudget int
 	// Accepting and Dialling are the places of accepted and of dialled connections,
 	// shared with other loops; nil: no limit.
@@ -64,6 +64,7 @@ type Loop struct {
 	letters   *letter // taken from the mailbox and not yet run
 	slots     []slot
 	free      []uint32
+	budget    int    // of a turn, in bytes: Config.ReadBudget, or less while those are expensive
 	pending   turns  // to be read or redelivered though no event says so
 	resumable uint64 // what stats.ReadBytes is when they have had enough of this tick
 	dirty     turns  // have output that the kernel may take
@@ -139,6 +140,7 @@ func NewLoop(c Config) (*Loop, error) {
 		}
 		l.sys = k
 	}
+	l.budget = c.ReadBudget
 	l.now, l.wall = l.sys.Clock()
 	l.wheel.start(l.now, &l.owner)
 	return l, nil

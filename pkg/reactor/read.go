@@ -2,7 +2,10 @@
 
 package reactor
 
-import "syscall"
+import (
+	"syscall"
+	"time"
+)
 
 // event handles one report of the System for a connection.
 func (l *Loop) event(c *Conn, f EventFlags) {
@@ -67,10 +70,10 @@ func (c *Conn) mayRead() bool {
 // readConn reads c until the kernel has no more, the handler wants no more, or
 // the budget of the tick is spent.
 func (l *Loop) readConn(c *Conn) {
-	budget := l.config.ReadBudget
+	budget := l.budget
 	c.flags &^= greedy
 	for c.mayRead() {
-		buf := l.scratch
+		buf := l.scratch[:min(len(l.scratch), l.budget)]
 		if room := int(c.limit) - c.Unconsumed(); room < len(buf) && c.state == open {
 			buf = buf[:room]
 		}
@@ -83,6 +86,11 @@ func (l *Loop) readConn(c *Conn) {
 		if n < len(buf) && !c.has(doubtful) {
 			c.flags &^= readable // epoll(7): a short read has drained the socket
 		}
+		var began int64
+		timed := l.timed(n)
+		if timed {
+			began, _ = l.sys.Clock()
+		}
 		switch {
 		case c.state != open:
 		case c.secure != nil:
@@ -90,6 +98,10 @@ func (l *Loop) readConn(c *Conn) {
 		default:
 			c.read += uint64(n)
 			l.deliver(c, buf[:n])
+		}
+		if timed {
+			now, _ := l.sys.Clock()
+			l.delivered(time.Duration(now - began))
 		}
 		if n == len(l.scratch) && c.secure == nil && l.relay(c) {
 			budget = 0

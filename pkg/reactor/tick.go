@@ -40,7 +40,7 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	}
 	// Then what budget or back-pressure held up, so that fresh peers go first. All of
 	// it has one budget: that is what fresh peers wait for in the next tick.
-	l.resumable = l.stats.ReadBytes + uint64(l.config.ReadBudget)
+	l.resumable = l.stats.ReadBytes + uint64(l.budget)
 	for l.resume() {
 	}
 	// The mailbox after the events: what others post is seldom urgent.

@@ -99,6 +99,10 @@ func (w *World) Stall(d time.Duration) {
 	w.at(w.stalled, func() {}) // they go on then
 }
 
+// Work lets d pass inside a callback: what it computes takes that long. What was due
+// meanwhile comes after it.
+func (w *World) Work(d time.Duration) { w.now += int64(d) }
+
 // SetLink changes how bytes travel that are sent from now on.
 func (w *World) SetLink(link Link) {
 	if link.Window <= 0 {
@@ -175,7 +179,7 @@ func (w *World) run(until int64, done func() bool) error {
 			continue
 		}
 		if next >= until {
-			w.now = until
+			w.now = max(until, w.now)
 			w.tickLoops()
 			if done() {
 				return nil
