@@ -210,6 +210,59 @@ func TestHeaderListsBeyondTheLimitsEndTheirStream(t *testing.T) {
 	}
 }
 
+// Whoever sends large header blocks one after the other gets what they need once: else
+// collecting it would cost others more than the decoding. It is given back with the next
+// block that is not large.
+func TestLargeHeaderBlocksOneAfterTheOtherAllocateOnce(t *testing.T) {
+	c := New(Server, Limits{Resets: 1000})
+	r := &sinkNull{conn: c}
+	p := (&peerSide{}).preface()
+	if _, err := c.Decode(p.Bytes(), 1, r); err != nil {
+		t.Fatal(err)
+	}
+	p.Reset()
+	block := p.encode(with("x: " + strings.Repeat("v", 61<<10))...)
+	stream := uint32(1)
+	send := func(block string) {
+		p.Reset()
+		head := block[:min(len(block), 16384)]
+		flags := uint8(flagEndStream)
+		if block = block[len(head):]; block == "" {
+			flags |= flagEndHeaders
+		}
+		p.frame(frameHeaders, flags, stream, head)
+		for block != "" {
+			part := block[:min(len(block), 16384)]
+			flags = 0
+			if block = block[len(part):]; block == "" {
+				flags = flagEndHeaders
+			}
+			p.frame(frameContinuation, flags, stream, part)
+		}
+		if _, err := c.Decode(p.Bytes(), 1, r); err != nil {
+			t.Fatal(err)
+		}
+		c.AppendPending(nil)
+		stream += 2
+	}
+	send(block)
+	var before, after runtime.MemStats
+	const blocks = 100
+	p.Grow(80 << 10)
+	runtime.ReadMemStats(&before)
+	for range blocks {
+		send(block)
+	}
+	runtime.ReadMemStats(&after)
+	if each := (after.TotalAlloc - before.TotalAlloc) / blocks; each > 8<<10 {
+		t.Errorf("%d bytes allocated for each of them", each)
+	}
+	send(p.encode(get...))
+	if n := cap(c.list.Buf) + cap(c.block.bytes); n > 2*keepQueue {
+		t.Errorf("%d bytes are kept", n)
+	}
+}
+
 // TestOneByteFramesCostNoMemory is CVE-2020-12603: DATA of one byte each.
 func TestOneByteFramesCostNoMemory(t *testing.T) {
 	c := New(Server, Limits{})

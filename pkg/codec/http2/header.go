@@ -60,11 +60,7 @@ func (c *Conn) continuation(f frame, fragment []byte, sink Sink) error {
 	}
 	id := b.stream
 	b.stream = 0
-	err := c.fields(id, b.bytes, b.end, b.cause, sink)
-	if cap(b.bytes) > keepQueue {
-		b.bytes = nil
-	}
-	return err
+	return c.fields(id, b.bytes, b.end, b.cause, sink)
 }
 
 // blockSlack is what a block may have above the list it becomes.
@@ -74,8 +70,8 @@ const blockSlack = 4 << 10
 // table's state hangs on it.
 func (c *Conn) fields(id uint32, fragment []byte, end bool, cause *Error, sink Sink) error {
 	c.list.Reset()
-	if cap(c.list.Buf) > keepQueue {
-		c.list.Buf = nil
+	if len(fragment) < keepQueue/2 {
+		c.shrinkHeads()
 	}
 	switch c.decoder.Decode(fragment, &c.list) {
 	case nil:
@@ -116,6 +112,17 @@ func (c *Conn) fields(id uint32, fragment []byte, end bool, cause *Error, sink S
 		return c.request(s, end, sink)
 	}
 	return c.response(s, end, sink)
+}
+
+// shrinkHeads gives back what large header blocks have needed, when one comes that is
+// not: a peer that sends them one after the other would else make the collector work.
+func (c *Conn) shrinkHeads() {
+	if cap(c.list.Buf) > keepQueue {
+		c.list.Buf = nil
+	}
+	if cap(c.block.bytes) > keepQueue {
+		c.block.bytes = nil
+	}
 }
 
 // lateHeaders are for a stream that is gone: on their way when this side reset
