@@ -22,36 +22,46 @@ import (
 //
 // What is shown is to be the sidecar's doing: it has a CPU of its own, and the
 // attacker has what the clients and the upstream leave of another. Slices with and
-// without an attack take turns, so that what else the machine does is in all of them.
+// without an attack take turns, so that what else the machine does is in all of them;
+// what the attacker's traffic does to the clients' CPU is seen in requests to the
+// upstream that pass no sidecar.
 func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 	const turns, slice = 5, 1500 * time.Millisecond
 	own, rest := apart(t)
 	l := launch.New()
 	t.Cleanup(l.Close)
+	upstream := hostile(t, answerOrHold)
 	p := start(t, target{
-		Upstream: hostile(t, answerOrHold), Secure: true,
+		Upstream: upstream, Secure: true,
 		Launch: func(cmd *exec.Cmd) error { return l.Start(cmd, syscall.SIGKILL, on(own)) },
 	})
 	moveTo(t, rest)
 	attacker := p.startAttacker(l, on(rest), idle)
 	p.warm(true)
-	clients := p.newClients()
-	clients.run(slice) // connects
+	clients, past := p.newClients(), p.newClientsOf(upstream)
+	both := func() (through, direct sample) {
+		var wg sync.WaitGroup
+		wg.Go(func() { direct = past.run(slice) })
+		through = clients.run(slice)
+		wg.Wait()
+		return through, direct
+	}
+	both() // connects
 	open := p.stat("http.main.downstream_cx_active")
-	var alone sample
+	var alone, pastAlone sample
 	beside := []*siege{{connections: 1}, {connections: 4}}
 	for range turns {
-		quiet := clients.run(slice)
-		alone = append(alone, quiet...)
+		quiet, direct := both()
+		alone, pastAlone = append(alone, quiet...), append(pastAlone, direct...)
 		line := fmt.Sprintf("p50 and p99 alone %v and %v", quiet.at(50), quiet.at(99))
 		for _, s := range beside {
 			counted := p.stat("outrigger.http2.flood_total")
 			attacker.begin(s.connections)
 			began, used := time.Now(), p.cpu()
-			loud := clients.run(slice)
+			loud, direct := both()
 			s.took, s.used = s.took+time.Since(began), s.used+p.cpu()-used
 			s.did.add(attacker.end())
-			s.sample = append(s.sample, loud...)
+			s.sample, s.past = append(s.sample, loud...), append(s.past, direct...)
 			s.middles, s.tails = append(s.middles, loud.ratio(quiet, 50)), append(s.tails, loud.ratio(quiet, 99))
 			line += fmt.Sprintf(", beside %d hostile %v and %v", s.connections, loud.at(50), loud.at(99))
 			eventually(t, "nothing of the attack is left", func() bool { return p.stat("http.main.downstream_cx_active") <= open })
@@ -66,9 +76,9 @@ func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 			s.rate(s.did.attacks), s.rate(s.did.frames), s.rate(s.did.bytes)/1e6, s.used.Seconds()/s.took.Seconds())
 	}
 	one, four := beside[0], beside[1]
-	t.Logf("none of %d requests failed; p50/p99 alone %s; beside 1 (%.0f attacks/s, %.0f MB/s) %s: %s; beside 4 at a time (%.0f/s, %.0f MB/s) %s: %s",
+	t.Logf("none of %d requests failed; p50/p99 alone %s; beside 1 (%.0f attacks/s, %.0f MB/s) %s: %s; beside 4 at a time (%.0f/s, %.0f MB/s) %s: %s; past the sidecar %s, %s, %s",
 		len(one.sample)+len(four.sample), alone, one.rate(one.did.attacks), one.rate(one.did.bytes)/1e6, one.sample, one.ratios(),
-		four.rate(four.did.attacks), four.rate(four.did.bytes)/1e6, four.sample, four.ratios())
+		four.rate(four.did.attacks), four.rate(four.did.bytes)/1e6, four.sample, four.ratios(), pastAlone, one.past, four.past)
 }
 
 // siege is what there was beside so many hostile connections at a time.
@@ -76,7 +86,7 @@ type siege struct {
 	connections    int
 	did            assault
 	took, used     time.Duration // used: of the sidecar's CPU
-	sample         sample
+	sample, past   sample        // past: of requests that pass no sidecar
 	middles, tails []float64 // p50 and p99 of a slice, each in terms of the one before without an attack
 }
 
@@ -93,12 +103,24 @@ func (s *siege) ratios() string {
 type clients struct {
 	p    *proxy
 	each [8]*http.Client
+	urls [2]string // by turns
 }
 
 func (p *proxy) newClients() *clients {
-	c := &clients{p: p}
+	c := &clients{p: p, urls: [2]string{p.origin(true) + "/direct", p.origin(true) + "/x"}}
 	for i := range c.each {
 		c.each[i] = p.client(true)
+	}
+	return c
+}
+
+// newClientsOf makes clients of the upstream itself.
+func (p *proxy) newClientsOf(upstream string) *clients {
+	c := &clients{p: p, urls: [2]string{"http://" + upstream + "/x", "http://" + upstream + "/x"}}
+	for i := range c.each {
+		tr := &http.Transport{}
+		p.t.Cleanup(tr.CloseIdleConnections)
+		c.each[i] = &http.Client{Transport: tr, Timeout: calm}
 	}
 	return c
 }
@@ -126,7 +148,7 @@ func (c *clients) run(d time.Duration) sample {
 	var failed []string
 	began := time.Now()
 	for i, client := range c.each {
-		url := c.p.origin(true) + []string{"/direct", "/x"}[i%2]
+		url := c.urls[i%2]
 		wg.Go(func() {
 			<-time.After(interval * time.Duration(i) / time.Duration(len(c.each))) // not all at once
 			tick := time.NewTicker(interval)
