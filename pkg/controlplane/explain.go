@@ -31,7 +31,7 @@ type Explanation struct {
 
 // Step is one decision with its reason.
 type Step struct {
-	Stage  string // listener, virtual host, route, cluster, endpoint
+	Stage  string // listener, virtual host, route, cluster, policy, subset, fallback, endpoint
 	Name   string
 	Reason string
 	Object string // Kind/name that it comes from
@@ -172,7 +172,7 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 		x.Outcome = fmt.Sprintf("%d from the sidecar itself", hit.Direct)
 		return x
 	}
-	x.clusters(index, tls, hit)
+	x.clusters(index, tls, q.Method, hit)
 	return x
 }
 
@@ -181,7 +181,7 @@ func (x *Explanation) step(stage, name, reason, object string) {
 }
 
 // clusters ends the explanation with who may get the request.
-func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hit) {
+func (x *Explanation) clusters(index *encode.Index, tls handshake, method string, hit encode.Hit) {
 	var to targets
 	for _, c := range hit.Clusters {
 		service := strings.TrimPrefix(c.Cluster, encode.OutboundCluster(""))
@@ -199,6 +199,7 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, hit encode.Hi
 		}
 		x.step("cluster", c.Cluster, fmt.Sprintf("%.4g%% of the requests, %s", c.Percent, reason), object)
 		x.losers(index.Model.PoliciesOf(service))
+		x.fallback(index, tls.rules.group, method, index.Policy(service))
 		if len(members) == 0 {
 			why := "no endpoints: the service has no instance"
 			switch {

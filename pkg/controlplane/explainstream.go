@@ -41,7 +41,7 @@ func (x *Explanation) stream(index *encode.Index, tls handshake, q Query) {
 	for _, b := range d.Backends {
 		hit.Clusters = append(hit.Clusters, encode.Share{Cluster: encode.OutboundCluster(b.Service), Percent: 100 * float64(b.Weight) / total})
 	}
-	x.clusters(index, tls, hit)
+	x.clusters(index, tls, "", hit)
 }
 
 // byServerName finds what a TLSRoute says of a name: exactly, or by the longest wildcard.
