@@ -293,10 +293,18 @@ func TestStrictMakesNoException(t *testing.T) {
 		}
 		return nil
 	})
+	// The caller's sidecar hears of it by itself; until then it has a connection that drains.
+	web.Await(30*time.Second, "the caller goes by the policy", func() error {
+		if a, err := mesh.Call(web.Outbound, orders, "/"); err != nil || a.Status != 503 {
+			return fmt.Errorf("%+v %v", a, err)
+		}
+		return nil
+	})
 	seen := app.Seen()
-	a, err := mesh.Call(web.Outbound, orders, "/")
-	if err != nil || a.Status != 503 {
-		t.Errorf("%+v %v", a, err)
+	for range 10 {
+		if a, err := mesh.Call(web.Outbound, orders, "/"); err != nil || a.Status != 503 {
+			t.Errorf("%+v %v", a, err)
+		}
 	}
 	if now := app.Seen(); now != seen {
 		t.Errorf("the application had a request in the clear")
