@@ -87,7 +87,7 @@ type siege struct {
 	did            assault
 	took, used     time.Duration // used: of the sidecar's CPU
 	sample, past   sample        // past: of requests that pass no sidecar
-	middles, tails []float64 // p50 and p99 of a slice, each in terms of the one before without an attack
+	middles, tails []float64     // p50 and p99 of a slice, each in terms of the one before without an attack
 }
 
 func (s *siege) rate(n int64) float64 { return float64(n) / s.took.Seconds() }
