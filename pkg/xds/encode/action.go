@@ -48,7 +48,8 @@ func (t *routeTable) route(rule *mesh.HTTPRule, m *mesh.HTTPMatch, match *routev
 	switch {
 	case err != nil:
 		return nil, err
-	case t.flavor == GRPC && labelled(rule): // whose clients would send to any instance
+	case t.flavor == GRPC && labelled(rule), // whose clients would send to any instance
+		t.index.undivided(rule) != nil: // so would all
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{Status: 503}}
 	case action == nil:
 		out.Action = &routev3.Route_DirectResponse{DirectResponse: &routev3.DirectResponseAction{

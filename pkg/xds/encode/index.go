@@ -18,7 +18,7 @@ type Index struct {
 	policies map[string]*mesh.TrafficPolicy
 	routes   map[string][]*source // by parent, oldest first
 	ordered  []*source            // oldest first
-	subsets  map[string][]string  // by service: the sets of keys that backends' labels have, sorted
+	subsets  map[string][]string  // by service, see SubsetKeys
 	streams  []Stream             // ports of services that carry connections, by service and port
 	digest   string               // of streams
 }
@@ -100,7 +100,7 @@ func NewIndex(m *mesh.Model) *Index {
 			}
 		}
 	}
-	x.subsets = subsetKeys(x.ordered)
+	x.subsets = subsetKeys(x.ordered, x.policies)
 	x.addStreams(func(service string) { names[service] = struct{}{} })
 	x.Services = slices.Sorted(maps.Keys(names))
 	return x

@@ -85,6 +85,7 @@ func compiledKey(route, parent string) string { return route + "\x00" + parent }
 func (t *routeTable) compile() {
 	for _, r := range t.index.ordered {
 		byParent := map[string][]ranked{}
+		t.undivided(r)
 		err := func() error {
 			for _, p := range r.Spec.ParentRefs {
 				if _, done := byParent[p.Name]; done {
@@ -104,6 +105,16 @@ func (t *routeTable) compile() {
 		}
 		for parent, list := range byParent {
 			t.compiled[compiledKey(r.name(), parent)] = list
+		}
+	}
+}
+
+// undivided names the rules whose labels choose nothing: they answer 503.
+func (t *routeTable) undivided(r *source) {
+	for i := range r.Spec.Rules {
+		if b := t.index.undivided(&r.Spec.Rules[i]); b != nil {
+			t.problems = append(t.problems, Problem{Object: r.Key(), Reason: fmt.Sprintf(
+				"spec.rules[%d]: labels of %q: policy and older routes divide its instances by %d other sets of keys, which is the limit: the rule answers 503", i, b.Name, maxSubsetKeys)})
 		}
 	}
 }

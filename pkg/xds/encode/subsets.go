@@ -22,43 +22,56 @@ import (
 // maxSubsetKeys bounds the sets of keys of a service, as clients do.
 const maxSubsetKeys = 64
 
-// subsetKeys are the sets of keys that routes' backends name, by service.
-func subsetKeys(routes []*source) map[string][]string {
-	found := map[string]map[string]struct{}{}
-	for _, r := range routes {
-		for i := range r.Spec.Rules {
-			for _, b := range r.Spec.Rules[i].BackendRefs {
-				if len(b.Labels) == 0 {
-					continue
-				}
-				if found[b.Name] == nil {
-					found[b.Name] = map[string]struct{}{}
-				}
-				found[b.Name][mesh.KeySet(slices.Collect(maps.Keys(b.Labels)))] = struct{}{}
+// subsetKeys are the sets of keys of each service: first those of its policy, then those
+// that routes' backends name, the oldest route's first, up to the limit. So nobody's route
+// takes a service's cluster out of force, nor what an older one chooses by.
+func subsetKeys(routes []*source, policies map[string]*mesh.TrafficPolicy) map[string][]string {
+	out := map[string][]string{}
+	add := func(service string, keys []string) {
+		if set := mesh.KeySet(keys); len(out[service]) < maxSubsetKeys && !slices.Contains(out[service], set) {
+			out[service] = append(out[service], set)
+		}
+	}
+	for service, p := range policies {
+		if s := p.Spec.Subsets; s != nil {
+			for i := range s.Selectors {
+				add(service, s.Selectors[i].Keys)
+			}
+			if len(s.DefaultSubset) > 0 { // without selectors there are no subsets at all
+				add(service, slices.Collect(maps.Keys(s.DefaultSubset)))
 			}
 		}
 	}
-	out := make(map[string][]string, len(found))
-	for service, sets := range found {
-		out[service] = slices.Sorted(maps.Keys(sets))
+	for _, r := range routes {
+		for i := range r.Spec.Rules {
+			for _, b := range r.Spec.Rules[i].BackendRefs {
+				if len(b.Labels) > 0 {
+					add(b.Name, slices.Collect(maps.Keys(b.Labels)))
+				}
+			}
+		}
+	}
+	for _, sets := range out {
+		slices.Sort(sets)
 	}
 	return out
 }
 
-// SubsetKeys are the sets of keys by which a service's instances are divided: those that
-// backends name and those of its policy, each as mesh.KeySet writes it, sorted.
-func (x *Index) SubsetKeys(service string) []string {
-	out := slices.Clone(x.subsets[service])
-	if p := x.Policy(service); p != nil && p.Spec.Subsets != nil {
-		for i := range p.Spec.Subsets.Selectors {
-			out = append(out, mesh.KeySet(p.Spec.Subsets.Selectors[i].Keys))
-		}
-		if d := p.Spec.Subsets.DefaultSubset; len(d) > 0 { // without selectors there are no subsets at all
-			out = append(out, mesh.KeySet(slices.Collect(maps.Keys(d))))
+// SubsetKeys are the sets of keys by which a service's instances are divided: those of its
+// policy and those that backends name, each as mesh.KeySet writes it, sorted. Nobody
+// changes them.
+func (x *Index) SubsetKeys(service string) []string { return x.subsets[service] }
+
+// undivided is the first backend of a rule whose labels choose by keys that its service is
+// not divided by, as it is by too many others; nil: there is none.
+func (x *Index) undivided(rule *mesh.HTTPRule) *mesh.HTTPBackendRef {
+	for i := range rule.BackendRefs {
+		b := &rule.BackendRefs[i]
+		if b.Share() > 0 && len(b.Labels) > 0 && !slices.Contains(x.subsets[b.Name], mesh.KeySet(slices.Collect(maps.Keys(b.Labels)))) {
+			return b
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out)
+	return nil
 }
 
 // LabelKeys are all keys of those sets, sorted: what endpoints say of themselves.
@@ -82,9 +95,6 @@ func divide(c *clusterv3.Cluster, sets []string, s *mesh.Subsets) error {
 	}
 	if len(sets) == 0 {
 		return nil
-	}
-	if len(sets) > maxSubsetKeys {
-		return fmt.Errorf("subsets: %d different sets of keys in labels, the limit is %d", len(sets), maxSubsetKeys)
 	}
 	out := &clusterv3.Cluster_LbSubsetConfig{FallbackPolicy: clusterv3.Cluster_LbSubsetConfig_ANY_ENDPOINT}
 	switch s.FallbackPolicy {
