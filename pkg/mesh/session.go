@@ -49,6 +49,9 @@ func (s *SessionPersistence) check(f *faults, path string) {
 	permanent := s.CookieConfig != nil && s.CookieConfig.LifetimeType == SessionPermanent
 	if s.ByHeader() {
 		checkHeaderName(f, path+".sessionName", s.SessionName)
+		if name := strings.ToLower(s.SessionName); framingHeaders[name] || name == "expect" || name == "http2-settings" {
+			f.add(path+".sessionName", "header %q is the proxy's own and cannot hold a session", clip(s.SessionName))
+		}
 		if s.CookieConfig != nil {
 			f.add(path+".cookieConfig", "is for cookies only, the type is Header")
 		}

@@ -11,6 +11,7 @@ import (
 
 	"google.golang.org/protobuf/encoding/protowire"
 
+	"github.com/outrigger-mesh/outrigger/pkg/codec"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 )
 
@@ -163,8 +164,8 @@ func (c *Config) state(b []byte) error {
 				c.name = strings.ToLower(string(b))
 				return nil
 			})
-			if !token(c.name) && err == nil {
-				err = fmt.Errorf("name: %q is no header name", c.name)
+			if err == nil {
+				err = within("name", headerName(c.name))
 			}
 			return within("typed_config", err)
 		case typedStructURL:
@@ -238,6 +239,20 @@ func token(s string) bool {
 		}
 	}
 	return s != ""
+}
+
+// headerName checks the name of a header, in lower case: one that belongs to the connection
+// would end up in responses beside what the proxy writes itself.
+func headerName(s string) error {
+	switch codec.LookupString(s) {
+	case codec.NameConnection, codec.NameContentLength, codec.NameExpect, codec.NameHost, codec.NameHTTP2Settings, codec.NameKeepAlive,
+		codec.NameProxyConnection, codec.NameTE, codec.NameTrailer, codec.NameTransferEncoding, codec.NameUpgrade:
+		return fmt.Errorf("%q belongs to the connection or says where a request goes: it cannot hold a session", s)
+	}
+	if !token(s) {
+		return fmt.Errorf("%q is no header name", s)
+	}
+	return nil
 }
 
 // clean reports whether s may be the value of an attribute of Set-Cookie.

@@ -80,9 +80,8 @@ func (c *Config) encrypted(b []byte) error {
 		case "cookie":
 			err = c.encryptedCookie(v.GetStructValue())
 		case "header":
-			if c.name = strings.ToLower(v.GetStringValue()); !token(c.name) {
-				err = fmt.Errorf("%q is no header name", c.name)
-			}
+			c.name = strings.ToLower(v.GetStringValue())
+			err = headerName(c.name)
 		case "scope":
 			scope = v.GetStringValue()
 		case "keySecret":

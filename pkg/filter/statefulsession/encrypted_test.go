@@ -152,6 +152,8 @@ func TestBadEncryptedSessionsAreRefusedByField(t *testing.T) {
 		`{"header": "a", "keyFiles": ["/does/not/exist"]}`:              "value.keyFiles: [0]: read key:",
 		`{"header": "a", "keyFiles": ["` + one + `", "` + short + `"]}`: "value.keyFiles: [1]: " + short + ": want the base64 of 32 random bytes",
 		`{"header": "a b", "keyFiles": []}`:                             `"a b" is no header name`,
+		`{"header": "Transfer-Encoding", "keySecret": {"name": "k"}}`:   `"transfer-encoding" belongs to the connection`,
+		`{"header": "host", "keySecret": {"name": "k"}}`:                `"host" belongs to the connection or says where`,
 		`{"cookie": {}, "keyFiles": ["` + one + `"]}`:                   `value.cookie: name: "" is no cookie name`,
 		`{"cookie": {"name": "a", "ttl": "x"}}`:                         "value.cookie: ttl: want a duration",
 		`{"cookie": {"name": "a", "path": "/;"}}`:                       "value.cookie: path:",

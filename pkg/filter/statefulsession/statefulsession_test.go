@@ -235,6 +235,7 @@ func TestBadSettingsAreRefusedByField(t *testing.T) {
 		{byCookies(text(9, "x")), "field 9: not supported"},
 		{state(headerURL), `name: "" is no header name`},
 		{state(headerURL, text(1, "a:b")), `name: "a:b" is no header name`},
+		{state(headerURL, text(1, "Content-Length")), `name: "content-length" belongs to the connection`},
 		{numberOf(4, 700), "status_on_strict_destination_not_found: must be between 200 and 599, is 700"},
 		{text(7, "x"), "field 7: not supported"},
 		{[]byte{0xff}, "not a message"},
