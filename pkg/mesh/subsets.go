@@ -5,6 +5,8 @@ package mesh
 import (
 	"maps"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 // Subsets are Envoy's: instances with the same values of some labels, among which the labels
@@ -115,6 +117,8 @@ func checkLabelKey(f *faults, path, key string) {
 		f.add(path, "%q cannot be the key of a label: Envoy gives it a meaning of its own", key)
 	case key == "" || len(key) > 253:
 		f.add(path, "want keys of 1 to 253 bytes")
+	case strings.ContainsFunc(key, unicode.IsControl): // such as what KeySet writes between keys
+		f.add(path, "%q has control characters", clip(key))
 	}
 }
 
