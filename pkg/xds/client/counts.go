@@ -3,6 +3,7 @@
 package client
 
 import (
+	"slices"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
@@ -97,15 +98,18 @@ func (s *source) count(u *Update, changed bool, now time.Time) {
 			}
 		}
 	}
-	for i := range u.Rejected {
-		if name := u.Rejected[i].Name; name != "" {
-			if n := t.of(name); n != nil {
+	if slices.ContainsFunc(u.Rejected, func(r Rejection) bool { return r.Name == "" }) {
+		for name := range t.names { // once, however many there are
+			t.of(name).rejected++
+		}
+	} else {
+		seen := make(map[string]bool, len(u.Rejected)) // a name may be bad in more than one way
+		for i := range u.Rejected {
+			name := u.Rejected[i].Name
+			if n := t.of(name); n != nil && !seen[name] {
 				n.rejected++
 			}
-			continue
-		}
-		for name := range t.names {
-			t.of(name).rejected++
+			seen[name] = true
 		}
 	}
 	// On a stream, what a response does not have stays as it is. A file or an answer to a

@@ -50,6 +50,15 @@ func TestASubscriptionCountsWhatIsAboutItsName(t *testing.T) {
 	if got("a").rejected != 1 || got("b").rejected != 2 {
 		t.Errorf("a %+v, b %+v after a response that could not be read", got("a"), got("b"))
 	}
+	// It is one response, with however many of those, and with one that has a name.
+	s.count(&Update{Kind: decode.Endpoints, Received: "v3", Rejected: []Rejection{{Reason: "garbled"}, {Reason: "garbled, too"}, {Name: "b"}}}, false, at)
+	if got("a").rejected != 2 || got("b").rejected != 3 {
+		t.Errorf("a %+v, b %+v after a response with three bad ones", got("a"), got("b"))
+	}
+	s.count(&Update{Kind: decode.Endpoints, Received: "v3", Rejected: []Rejection{{Name: "b"}, {Name: "b", Reason: "is in the response twice"}}}, false, at)
+	if got("a").rejected != 2 || got("b").rejected != 4 {
+		t.Errorf("a %+v, b %+v after a response with a bad one twice", got("a"), got("b"))
+	}
 	// An empty response of a stream says nothing.
 	s.count(&Update{Kind: decode.Endpoints, Received: "v4", Accepted: true}, false, at)
 	if got("a").accepted != 2 {
