@@ -56,15 +56,15 @@ func save(dir string, s state) error {
 		return err
 	}
 	path := filepath.Join(dir, fileName)
-	fresh, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	// A left-over may have another mode, or somebody who has it open.
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	fresh, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	_, err = fresh.Write(data)
-	if err == nil {
-		err = fresh.Chmod(0o600) // a left-over may have had another
-	}
-	if err == nil {
+	if _, err = fresh.Write(data); err == nil {
 		err = fresh.Sync()
 	}
 	if err = errors.Join(err, fresh.Close()); err != nil {

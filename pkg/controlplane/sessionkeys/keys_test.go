@@ -5,6 +5,7 @@ package sessionkeys
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -121,6 +122,26 @@ func TestBadFilesOfKeysAreRefused(t *testing.T) {
 		if err := os.Chmod(path, 0o600); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestWhoHasALeftOverOpenReadsNoKeys(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, fileName+".new")
+	if err := os.WriteFile(path, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	opened(t, dir, start, nil)
+	if got, err := io.ReadAll(reader); err != nil || len(got) > 0 {
+		t.Errorf("it reads %d bytes, %v", len(got), err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, fileName)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file has mode %v, %v", info.Mode(), err)
 	}
 }
 
