@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 )
@@ -167,6 +168,18 @@ func (s state) step(now time.Time, life, overlap time.Duration) (after state, wh
 		secret, err := newSecret()
 		after = state{Keys: []key{{secret, now}}}
 		return after, "made", now.Add(life), err
+	case s.Keys[0].Since.After(now) || s.RollsAt.After(now.Add(overlap)):
+		// The clock was ahead: the key must not be in force for as long as that was.
+		after = state{Keys: slices.Clone(s.Keys), RollsAt: s.RollsAt}
+		if after.Keys[0].Since.After(now) {
+			after.Keys[0].Since = now
+		}
+		if next = now.Add(overlap); s.RollsAt.IsZero() {
+			next = after.Keys[0].Since.Add(life)
+		} else if s.RollsAt.After(next) {
+			after.RollsAt = next
+		}
+		return after, "dated anew, as the clock was set back", next, nil
 	case s.RollsAt.IsZero() && now.Before(s.Keys[0].Since.Add(life)):
 		return s, "", s.Keys[0].Since.Add(life), nil
 	case s.RollsAt.IsZero():

@@ -125,6 +125,34 @@ func TestBadFilesOfKeysAreRefused(t *testing.T) {
 	}
 }
 
+// A key whose dates were written by a clock that was years ahead lives no longer than others.
+func TestAClockThatIsSetBackKeepsNoKeyInForce(t *testing.T) {
+	dir, seen := t.TempDir(), names{}
+	ahead := start.Add(20 * 365 * 24 * time.Hour)
+	k := opened(t, dir, ahead, nil)
+	for _, step := range []struct {
+		at   time.Time
+		want string
+	}{
+		{ahead, "A"},
+		{start, "A"},
+		{start.Add(24 * time.Hour), "AB"},
+		{ahead.Add(time.Hour), "BA"},
+		{ahead.Add(25 * time.Hour), "BC"}, // and C is to encrypt in an hour of that clock
+		{start, "BC"},
+		{start.Add(59 * time.Minute), "BC"},
+		{start.Add(time.Hour), "CB"},
+	} {
+		next, err := k.Step(step.at)
+		if err != nil || !next.After(step.at) || next.After(step.at.Add(24*time.Hour)) {
+			t.Fatalf("at %v: next at %v, %v", step.at, next, err)
+		}
+		if got := seen.of(k); got != step.want {
+			t.Errorf("at %v: %s, want %s", step.at, got, step.want)
+		}
+	}
+}
+
 func TestWhoHasALeftOverOpenReadsNoKeys(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, fileName+".new")
