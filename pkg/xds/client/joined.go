@@ -50,14 +50,7 @@ func (a *assembler) join(list []*entry, before map[string]*entry) {
 	for {
 		waiting := a.aggregates(aggregates)
 		n := len(others)
-		others = slices.DeleteFunc(others, func(e *entry) bool {
-			if a.named(e) {
-				return false
-			}
-			back(e)
-			a.hold(e.name)
-			return true
-		})
+		others = a.dropUnnamed(others, back)
 		if len(others) == n {
 			for _, e := range waiting {
 				a.hold(e.name)
@@ -68,6 +61,35 @@ func (a *assembler) join(list []*entry, before map[string]*entry) {
 			back(e)
 		}
 	}
+}
+
+// dropUnnamed takes those out of use again, by back, that name a cluster which is not
+// there, and then those that name these. It looks at each once for each cluster that it
+// names: a server may send a chain of very many. It returns the others.
+func (a *assembler) dropUnnamed(list []*entry, back func(*entry)) []*entry {
+	in, users := make(map[*entry]bool, len(list)), make(map[string][]*entry, len(list))
+	for _, e := range list {
+		in[e] = true
+		for i := range e.res.Refs {
+			if ref := &e.res.Refs[i]; ref.Kind == decode.Cluster {
+				users[ref.Name] = append(users[ref.Name], e)
+			}
+		}
+	}
+	for next := slices.Clone(list); len(next) > 0; {
+		e := next[len(next)-1]
+		next = next[:len(next)-1]
+		if !in[e] || a.named(e) {
+			continue
+		}
+		in[e] = false
+		back(e)
+		a.hold(e.name)
+		if a.active[decode.Cluster][e.name] == nil {
+			next = append(next, users[e.name]...)
+		}
+	}
+	return slices.DeleteFunc(list, func(e *entry) bool { return !in[e] })
 }
 
 // aggregates takes those of the aggregates into use whose members are. Members may be

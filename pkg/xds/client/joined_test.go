@@ -3,6 +3,7 @@
 package client
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -159,4 +160,30 @@ func TestAClusterThatAFallbackNamesIsKeptForATime(t *testing.T) {
 	n.later(time.Second)
 	n.clusters("a>b") // it was what z was kept for
 	n.inUse("a>b b", true)
+}
+
+// The time for a chain grows with its length, and not with its square: that would be minutes
+// here, in each round.
+func TestALongChainOfFallbacksIsFollowedOnce(t *testing.T) {
+	n := newNaming(t)
+	const length = 60_000
+	list := make([]string, length)
+	for i := range list {
+		list[i] = fmt.Sprintf("c%06d>c%06d", i, i+1) // the last one names nobody that is there
+	}
+	done := make(chan struct{})
+	go func() { // ends with the rounds
+		defer close(done)
+		n.clusters(list...)
+		n.inUse("", false)
+		n.clusters(fmt.Sprintf("c%06d", length))
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it takes more than 30 s")
+	}
+	if got := len(n.c.asm.active[decode.Cluster]); got != length+1 || n.c.asm.held != 0 {
+		t.Errorf("%d clusters are in use, %d are held", got, n.c.asm.held)
+	}
 }
