@@ -38,16 +38,16 @@ func (t *routeTable) session(route *routev3.Route, rule *mesh.HTTPRule, parent s
 	if route.GetRoute() == nil || backend == "" || t.flavor != Sidecar {
 		return nil
 	}
-	s, of := rule.SessionPersistence, backend
+	s := rule.SessionPersistence
 	for _, name := range []string{backend, parent} {
 		if s == nil {
-			s, of = t.spec(name).SessionPersistence, name
+			s = t.spec(name).SessionPersistence
 		}
 	}
 	if s == nil {
 		return nil
 	}
-	name := s.Name(of)
+	name := s.Name(backend) // whoever says so: each backend has sessions of its own
 	value := map[string]*structpb.Value{"keySecret": object(map[string]*structpb.Value{"name": structpb.NewStringValue(SessionKeysSecret)})}
 	if s.ByHeader() {
 		value["header"] = structpb.NewStringValue(name)
@@ -58,11 +58,13 @@ func (t *routeTable) session(route *routev3.Route, rule *mesh.HTTPRule, parent s
 		}
 		value["cookie"] = object(cookie)
 	}
+	scope := backend // or a strict session of another one by the same name would be a 503
 	for _, b := range rule.BackendRefs {
 		if b.Share() > 0 && len(b.Labels) > 0 { // or a session would lead out of its subset
-			value["scope"] = structpb.NewStringValue(LabelText(b.Labels))
+			scope += " " + LabelText(b.Labels)
 		}
 	}
+	value["scope"] = structpb.NewStringValue(scope)
 	state, err := pack(&xdstypev3.TypedStruct{TypeUrl: sessionType, Value: &structpb.Struct{Fields: value}})
 	if err != nil {
 		return err
