@@ -21,9 +21,9 @@ var processors = []processor{
 	{"listeners", server.TypeListener, needsServices | needsObjects | needsTime, listeners},
 	{"gRPC listeners", server.TypeListener, needsServices | needsObjects | needsInstances, apiListeners},
 	{"routes", server.TypeRoute, needsServices | needsObjects, routes},
-	{"clusters", server.TypeCluster, needsServices | needsObjects, clusters},
+	{"clusters", server.TypeCluster, needsServices | needsObjects | needsTime, clusters},
 	{"secure clusters", server.TypeCluster, needsServices | needsObjects | needsInstances | needsTime, secureClusters},
-	{"endpoints", server.TypeEndpoint, needsServices | needsObjects | needsInstances, endpoints},
+	{"endpoints", server.TypeEndpoint, needsServices | needsObjects | needsInstances | needsTime, endpoints},
 	{"secrets", server.TypeSecret, needsObjects | needsKeys, secrets},
 }
 
@@ -125,6 +125,7 @@ type builder struct {
 	trustDomain string
 	sessionKeys string // as input has them
 	index       *encode.Index
+	former      formerSets
 	groups      map[Group]*built
 }
 
@@ -157,12 +158,17 @@ func newBuilder(newResource func(string, proto.Message) (*server.Resource, error
 }
 
 // adopt makes m the model to build from.
-func (b *builder) adopt(m *mesh.Model) {
-	if x := b.index; x != nil && same(x.Model.Services, m.Services) && same(x.Model.Objects, m.Objects) {
+func (b *builder) adopt(m *mesh.Model, now time.Time) {
+	x := b.index
+	if x != nil && same(x.Model.Services, m.Services) && same(x.Model.Objects, m.Objects) && !b.former.over(now) {
 		b.index = x.With(m)
 		return
 	}
 	b.index = encode.NewIndex(m)
+	if x != nil {
+		b.former.update(x.Sets(), b.index.Sets(), now)
+		b.index.Keep(b.former.sets())
+	}
 }
 
 // build makes what changed of a group, and answers the updates to publish.

@@ -39,7 +39,7 @@ func BenchmarkAnEndpointChangeIn1000ServicesAnd200Groups(b *testing.B) {
 	}
 	now := time.Unix(0, 0)
 	build := func() (resources int) {
-		builder.adopt(m)
+		builder.adopt(m, now)
 		for _, g := range groups {
 			updates, problems := builder.build(g, now, 0)
 			if len(problems) > 0 {

@@ -24,10 +24,11 @@ type loop struct {
 	holdOff   *time.Timer   // fires when nothing came for a while, or the oldest waited enough
 	// keysChanged holds one when session keys have changed; nil where there are none.
 	keysChanged <-chan struct{}
-	endings     *time.Timer  // fires when a tap or a permissive policy ends
+	endings     *time.Timer  // fires when a tap or a permissive policy ends, or former sets of labels
 	sweep       *time.Ticker // looks for groups that nobody needs
 
-	ended    int64 // how often a tap or a permissive policy ended: part of what builds depend on
+	nextEnd  time.Time // when endings fires; zero: not
+	ended    int64     // how often a tap or a permissive policy ended: part of what builds depend on
 	problems map[string]BuildProblem
 }
 
@@ -64,7 +65,7 @@ func (l *loop) run(ctx context.Context) error {
 			if len(l.builder.groups) > l.cp.cfg.MaxGroups {
 				l.forgetIdle(0)
 			}
-		case <-l.endings.C: // a tap or a permissive policy ends
+		case <-l.endings.C: // a tap, a permissive policy or former sets of labels end
 			l.ended++
 			l.build(nil)
 		case <-l.keysChanged:
@@ -91,8 +92,11 @@ func (l *loop) build(wanted map[Group]struct{}) {
 	start := l.cp.cfg.Clock()
 	l.holdOff.Stop()
 	l.firstSeen = time.Time{}
+	if !l.nextEnd.IsZero() && !start.Before(l.nextEnd) {
+		l.ended++ // another cause was faster than the timer
+	}
 	m := l.cp.cfg.Source.Model()
-	l.builder.adopt(m)
+	l.builder.adopt(m, start)
 	if k := l.cp.cfg.SessionKeys; k != nil {
 		l.builder.sessionKeys = string(k.Bytes())
 	}
@@ -171,6 +175,10 @@ func (l *loop) awaitEnding(m *mesh.Model, now time.Time) {
 	if end := policyEnd(m, now); !end.IsZero() && (next.IsZero() || end.Before(next)) {
 		next = end
 	}
+	if end := l.builder.former.end(); !end.IsZero() && (next.IsZero() || end.Before(next)) {
+		next = end
+	}
+	l.nextEnd = next
 	if !next.IsZero() {
 		l.endings.Reset(next.Sub(now) + time.Millisecond)
 	}

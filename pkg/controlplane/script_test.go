@@ -172,7 +172,7 @@ func (s *script) delete(lines string) {
 
 // step builds, and prints what that pushes.
 func (s *script) step() []byte {
-	s.builder.adopt(s.model)
+	s.builder.adopt(s.model, s.now)
 	updates, problems := s.builder.build(s.group, s.now, s.epoch)
 	var out bytes.Buffer
 	var content []string

@@ -71,3 +71,24 @@ func TestLabelsOfRoutesBeyondTheLimitChooseNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestLabelsThatNoRouteNamesAreForgottenByThemselves(t *testing.T) {
+	s := newState()
+	s.apply(instance("orders", "a", anywhere))
+	p := startPlane(t, s, controlplane.Config{})
+	connect(t, p, "orders", 1)
+	version := func() string {
+		for _, g := range p.Server().Groups() {
+			if g.Type == server.TypeCluster && g.Group == controlplane.KindMesh {
+				return g.Version
+			}
+		}
+		return ""
+	}
+	eventually(t, "there are clusters", func() bool { return version() != "" })
+	before := version()
+	s.put(t, labelled("r", "2024-01-01T00:00:00Z", "version"))
+	eventually(t, "the cluster is divided", func() bool { return version() != before })
+	s.apply(mesh.Change{Delete: mesh.Key{Kind: mesh.KindHTTPRoute, Name: "r"}})
+	eventually(t, "the cluster is as before", func() bool { return version() == before })
+}

@@ -18,7 +18,8 @@ type Index struct {
 	policies map[string]*mesh.TrafficPolicy
 	routes   map[string][]*source // by parent, oldest first
 	ordered  []*source            // oldest first
-	subsets  map[string][]string  // by service, see SubsetKeys
+	subsets  map[string][]string  // by service: sets of keys that routes and policies name
+	former   map[string][]string  // by service: those that they have named, see Keep
 	streams  []Stream             // ports of services that carry connections, by service and port
 	digest   string               // of streams
 }

@@ -60,9 +60,23 @@ func subsetKeys(routes []*source, policies map[string]*mesh.TrafficPolicy) map[s
 }
 
 // SubsetKeys are the sets of keys by which a service's instances are divided: those of its
-// policy and those that backends name, each as mesh.KeySet writes it, sorted. Nobody
-// changes them.
-func (x *Index) SubsetKeys(service string) []string { return x.subsets[service] }
+// policy and those that backends name, and those kept, each as mesh.KeySet writes it,
+// sorted. Nobody changes them.
+func (x *Index) SubsetKeys(service string) []string {
+	own, former := x.subsets[service], x.former[service]
+	former = former[:min(len(former), maxSubsetKeys-len(own))]
+	if len(former) == 0 {
+		return own
+	}
+	return slices.Sorted(slices.Values(slices.Concat(own, former)))
+}
+
+// Sets are the sets of keys that routes and policies name, by service. Nobody changes them.
+func (x *Index) Sets() map[string][]string { return x.subsets }
+
+// Keep divides services by further sets of keys, none of which is of Sets, as far as there is
+// room: those of routes that proxies still have.
+func (x *Index) Keep(sets map[string][]string) { x.former = sets }
 
 // undivided is the first backend of a rule whose labels choose by keys that its service is
 // not divided by, as it is by too many others; nil: there is none.
