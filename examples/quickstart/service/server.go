@@ -13,6 +13,9 @@ import (
 	"time"
 )
 
+// maxRequest is how many bytes a request may have; the connection ends within a longer one.
+const maxRequest = 1 << 20
+
 // server is a small HTTP/1.1 server. It does what http.Server does for requests
 // without a body, but reads only where a request is to come: watching for callers that
 // go away costs as much as the rest, and a whole mesh with its load runs on one machine
@@ -63,9 +66,11 @@ func (s *server) rests(c net.Conn) bool {
 }
 
 func (s *server) converse(c net.Conn) {
-	in := bufio.NewReader(c)
+	limited := &io.LimitedReader{R: c}
+	in := bufio.NewReader(limited)
 	var out []byte
 	for {
+		limited.N = maxRequest
 		if _, err := in.Peek(1); err != nil {
 			return
 		}
