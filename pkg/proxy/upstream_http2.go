@@ -34,6 +34,7 @@ type http2Up struct {
 	reading   bool  // inside of Decode
 	heard     int64 // when something came last
 	counted   byteCount
+	tails     int // of calls, those without an attempt
 	timedOut  bool
 	immediate bool // connect itself failed
 	closing   bool
@@ -118,6 +119,10 @@ func (u *http2Up) failAll(f *failure) {
 		c.a.fails(&failureUnsent)
 	}
 	for id, c := range inOrder(u.calls) {
+		if c.tail > 0 {
+			c.tailOver()
+			continue
+		}
 		delete(u.calls, id)
 		a := c.a
 		if a == nil {
@@ -135,10 +140,10 @@ func (u *http2Up) failAll(f *failure) {
 	}
 }
 
-// flush writes what the codec has to say.
+// flush writes what the codec has to say, all of it before the connection closes.
 func (u *http2Up) flush() {
 	w := u.pool.on.w
-	for u.codec.HasPending() && (!u.conn.AboveWatermark() || u.codec.Err() != nil) {
+	for u.codec.HasPending() && (!u.conn.AboveWatermark() || u.closing || u.codec.Err() != nil) {
 		w.frames = u.codec.AppendPending(w.frames[:0])
 		u.conn.Write(w.frames)
 		if u.codec.Err() != nil {
@@ -263,7 +268,11 @@ func (u *http2Up) Trailer(id uint32, h *codec.Header) error {
 // Reset implements http2.Sink.
 func (u *http2Up) Reset(id uint32, code http2.ErrorCode, local bool) {
 	c := u.calls[id]
-	if c == nil {
+	switch {
+	case c == nil:
+		return
+	case c.tail > 0:
+		c.tailOver()
 		return
 	}
 	delete(u.calls, id)
@@ -285,7 +294,9 @@ func (u *http2Up) Drained(id uint32) {
 		return
 	}
 	c.blocked = false
-	if a := c.a; a != nil && !a.shadow && !u.conn.AboveWatermark() {
+	if c.tail > 0 {
+		c.tailOver()
+	} else if a := c.a; a != nil && !a.shadow && !u.conn.AboveWatermark() {
 		a.x.hold(false)
 	}
 }
@@ -343,6 +354,10 @@ func (u *http2Up) abandonAll() {
 		c.a.fails(&failureUnsent)
 	}
 	for id, c := range inOrder(u.calls) {
+		if c.tail > 0 {
+			c.tailOver()
+			continue
+		}
 		delete(u.calls, id)
 		if c.a != nil {
 			c.a.abandon()
@@ -372,6 +387,7 @@ func (u *http2Up) OnTimer(*reactor.Timer) {
 		u.end(&failureReset)
 		return
 	}
+	u.dropTails(now)
 	u.flush()
 	u.rest()
 	u.arm()
@@ -390,7 +406,7 @@ func (u *http2Up) arm() {
 	if age := u.openedAt + int64(res.MaxConnDuration); res.MaxConnDuration > 0 && age > w.loop.Now() {
 		next = min(next, age)
 	}
-	next = min(next, keepAliveAt(u.codec, &res.HTTP2Options, u.heard))
+	next = min(next, keepAliveAt(u.codec, &res.HTTP2Options, u.heard), u.tailsDue())
 	if next < 1<<62 && (!u.timer.Armed() || next < u.due) {
 		u.due = next
 		w.loop.Schedule(&u.timer, time.Duration(next-w.loop.Now()))

@@ -24,6 +24,9 @@ type http2Call struct {
 	received uint64   // of the stream's frames
 	sent     uint64
 
+	tail             int   // bytes that waited at the last look; 0: the tunnel goes on, or is none
+	tailDue, tailEnd int64 // when to look next, and for the last time
+
 	// What came behind a head that a filter holds. It is no more than the windows
 	// that the peer was given.
 	behind      []byte
@@ -181,13 +184,17 @@ func (c *http2Call) wire() (received, sent uint64) { return c.received, c.sent }
 func (c *http2Call) full() bool { return c.blocked || c.u.conn.AboveWatermark() }
 
 // finish implements upstream: a stream that is not at its end is cut short, and
-// the others on the connection go on.
+// the others on the connection go on. What was sent through a tunnel arrives.
 func (c *http2Call) finish(complete bool) {
 	u := c.u
 	c.a = nil
 	switch {
 	case c.id == 0:
 		c.unbind()
+	case complete && c.over && u.calls[c.id] == c && c.leavesTail():
+		u.flushLater()
+		u.rest()
+		return
 	case u.calls[c.id] == c:
 		delete(u.calls, c.id)
 		fallthrough
@@ -196,8 +203,7 @@ func (c *http2Call) finish(complete bool) {
 			u.codec.Reset(c.id, http2.Cancel)
 		}
 	}
-	*c = http2Call{}
-	u.pool.on.w.freeHTTP2Call(c)
+	c.free()
 	u.flushLater()
 	u.rest()
 }
