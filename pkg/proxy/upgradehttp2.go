@@ -97,10 +97,16 @@ func (s *http2Stream) passAhead() {
 }
 
 // endTunnel ends a tunnel that is not at its end: a reset where the upstream broke
-// off, else as one side closes that has no more to say.
+// off, else as one side closes that has no more to say. What the upstream has said to
+// its end goes on by itself while the peer takes it.
 func (s *http2Stream) endTunnel(x *exchange) {
 	if x.broken {
 		s.c.codec.Reset(s.id, http2.ConnectError)
+		return
+	}
+	if x.upstreamEnded && s.c.codec.Queued(s.id) > 0 {
+		x.responseDone = true
+		s.c.codec.StopRequest(s.id)
 		return
 	}
 	c := s.c.conn

@@ -122,3 +122,38 @@ func TestATailIsGivenUpWithItsStreamOrConnection(t *testing.T) {
 		})
 	}
 }
+
+// An endpoint may have said all and want no more of the client's (RFC 9113 §8.1): that
+// ends the tunnel, and takes nothing from a client that reads slowly.
+func TestWhatAnEndpointSaidToItsEndArrivesThoughItBreaksOff(t *testing.T) {
+	for name, end := range map[string]func(*wireEnd){
+		"stream": func(up *wireEnd) {
+			up.codec.Reset(up.id, http2.NoError)
+			up.flush()
+		},
+		"connection": func(up *wireEnd) { up.peer.Reset() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, c, up := newTails(t, false)
+			c.stall(true)
+			said := bytes.Repeat([]byte("last words "), beyondWindows/11)
+			up.write(said, true)
+			s.r.until("all is sent", time.Second, func() bool { return up.codec.Queued(up.id) == 0 })
+			if err := s.r.world.Run(time.Second); err != nil {
+				t.Fatal(err)
+			}
+			end(up)
+			s.exchangeOver()
+			if c.over() || c.broken() {
+				t.Fatalf("ended %v, reset %q, before the client has read", c.ended, c.reset)
+			}
+			c.stall(false)
+			s.r.until("the end", time.Second, c.over)
+			s.r.until("the reset", time.Second, c.broken)
+			if !bytes.Equal(c.data, said) || c.reset != http2.NoError.String() {
+				t.Errorf("%d bytes of %d arrived, reset by %s", len(c.data), len(said), c.reset)
+			}
+			s.closed(c)
+		})
+	}
+}
