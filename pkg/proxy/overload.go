@@ -3,6 +3,9 @@
 package proxy
 
 import (
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/overload"
@@ -29,8 +32,9 @@ func (w *worker) loadChanged(s overload.State) {
 	w.load = s
 	const accepting, timeouts = resource.ActionStopAcceptingConnections, resource.ActionReduceTimeouts
 	if was, is := old.Scale(accepting) >= 100, s.Scale(accepting) >= 100; was != is {
-		for _, list := range w.listeners {
-			for _, on := range list {
+		byName := func(a, b *listener) int { return strings.Compare(a.name, b.name) }
+		for _, l := range slices.SortedFunc(maps.Keys(w.listeners), byName) {
+			for _, on := range w.listeners[l] {
 				w.holdAccepting(on)
 			}
 		}
