@@ -55,9 +55,9 @@ func settingsOfDay(t *testing.T) daySettings {
 		return n
 	}
 	s := daySettings{first: number("OUTRIGGER_SIM_FIRST", 0), waves: 2, quiet: 10 * time.Minute}
-	def := 1000
+	def := 700
 	if testing.Short() {
-		def = 200
+		def = 140
 	}
 	if h := number("OUTRIGGER_SIM_HOURS", 0); h > 0 {
 		s.length, s.quiet, def = time.Duration(h)*time.Hour, 4*time.Minute, 1
@@ -272,6 +272,11 @@ func (d *day) wave() {
 			d.world.At(time.Duration(rng.Int64N(int64(length))), d.connectTCP)
 		}
 	}
+	if d.plan.upgrades {
+		for range rng.IntN(8) {
+			d.world.At(time.Duration(rng.Int64N(int64(length))), d.connectAsker)
+		}
+	}
 	for range rng.IntN(8) {
 		d.world.At(time.Duration(rng.Int64N(int64(length))), d.disturb)
 	}
@@ -418,6 +423,14 @@ func (l *dayLog) Log(r *record.Record, _ accesslog.Values) {
 	d.sums.records++
 	d.sums.attempts += int(r.Attempts)
 	path, _ := r.Capture(record.CapturePath)
+	e := d.ends["<"+strconv.FormatUint(idOf(path), 10)+">"]
+	if e == nil && len(path) == 0 {
+		e = d.pipes[r.Remote]
+	}
+	if e != nil {
+		e.logged(r)
+		return
+	}
 	q := d.requests[idOf(path)]
 	if q == nil { // no request at all, or one whose client has gone while it was on its way
 		if id := idOf(path); len(path) > 0 && (id == 0 || id > d.lastID || d.judged[id]) {

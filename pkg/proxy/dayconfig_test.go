@@ -28,6 +28,7 @@ type dayPlan struct {
 	maxDuration time.Duration // of a stream; 0: any
 	pressure    bool          // there is an overload manager
 	tcp         dayTCP
+	upgrades    bool
 }
 
 // dayRoute is a route, by its prefix.
@@ -87,8 +88,12 @@ func (d *day) drawPlan(o *Options) {
 		s.Listeners["l"].FilterChains[0].ConnectionLimit = 2 + rng.IntN(6)
 	}
 	d.drawFilters(m)
-	if maybe(rng, 1, 2) {
+	tunnels := rng.IntN(8) // each kind in a quarter of the days, both in half of these
+	if tunnels < 2 {
 		d.drawTCP()
+	}
+	if tunnels == 1 || tunnels == 2 {
+		d.drawUpgrades(m)
 	}
 	o.Filters = filter.NewRegistry(p.filters...)
 	if maybe(rng, 1, 3) {

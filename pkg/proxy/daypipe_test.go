@@ -133,7 +133,7 @@ func (e *dayEnd) begin() {
 		case 2:
 			e.leave(maybe(rng, 1, 2))
 		case 3:
-			e.silent = !e.eof && !e.d.calming
+			e.silent = e.silent || !e.eof && !e.d.calming
 		}
 	})
 }
@@ -235,7 +235,7 @@ func (e *dayEnd) ended() {
 func (e *dayEnd) broken() {
 	e.d.traffic = e.d.world.Now()
 	if !e.over {
-		e.broke, e.over = true, true
+		e.broke, e.over = !e.fin || !e.eof, true
 		e.wire.cut(false)
 	}
 }
@@ -333,4 +333,27 @@ func (e *dayEnd) String() string {
 	return fmt.Sprintf("%s %s that said %d of %d and heard %d (open %v, silent %v, fin %v, eof %v, broke %v, rough %v, stuck %v, over %v; %d records: status %d, flags %v, details %q %q, attempts %d, %d bytes received, %d sent) with %s",
 		e.kind, e.name, e.said, e.total, e.heard, e.open, e.silent, e.fin, e.eof, e.broke, e.rough, e.stuck, e.over,
 		e.records, e.recorded.Status, e.recorded.Flags, e.recorded.Details, e.recorded.CloseDetails, e.recorded.Attempts, e.recorded.BytesReceived, e.recorded.BytesSent, far)
+}
+
+// dayText is what a body says: its request's number over and over, so that a byte that
+// belongs to another one is seen.
+type dayText struct{ unit string }
+
+func textOf(id uint64) dayText { return dayText{"<" + strconv.FormatUint(id, 10) + ">"} }
+
+func (t dayText) appendTo(b []byte, from, to int) []byte {
+	for i := from; i < to; i++ {
+		b = append(b, t.unit[i%len(t.unit)])
+	}
+	return b
+}
+
+// check compares a piece that begins at from.
+func (t dayText) check(from int, piece []byte) bool {
+	for i, c := range piece {
+		if c != t.unit[(from+i)%len(t.unit)] {
+			return false
+		}
+	}
+	return true
 }

@@ -14,42 +14,21 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/reactor/sim"
 )
 
-// dayText is what a body says: its request's number over and over, so that a byte that
-// belongs to another one is seen.
-type dayText struct{ unit string }
-
-func textOf(id uint64) dayText { return dayText{"<" + strconv.FormatUint(id, 10) + ">"} }
-
-func (t dayText) appendTo(b []byte, from, to int) []byte {
-	for i := from; i < to; i++ {
-		b = append(b, t.unit[i%len(t.unit)])
-	}
-	return b
-}
-
-// check compares a piece that begins at from.
-func (t dayText) check(from int, piece []byte) bool {
-	for i, c := range piece {
-		if c != t.unit[(from+i)%len(t.unit)] {
-			return false
-		}
-	}
-	return true
-}
-
 // dayServer is a connection at an instance, in the protocol that the proxy speaks.
 type dayServer struct {
-	i    *dayInstance
-	p    *sim.Peer
-	buf  []byte
-	told bool // which protocol
-	h1   http1.RequestDecoder
-	h2   *http2.Conn
-	head codec.RequestHead
-	asks map[uint32]*dayAsked // by stream
-	busy bool                 // HTTP/1: an answer is under way
-	mute bool                 // nothing happens here any more
-	over bool
+	i       *dayInstance
+	p       *sim.Peer
+	buf     []byte
+	told    bool // which protocol
+	h1      http1.RequestDecoder
+	h2      *http2.Conn
+	head    codec.RequestHead
+	asks    map[uint32]*dayAsked // by stream
+	busy    bool                 // HTTP/1: an answer is under way
+	mute    bool                 // nothing happens here any more
+	end     *dayEnd              // HTTP/1: of the tunnel that it has become
+	streams map[uint32]*dayEnd   // HTTP/2
+	over    bool
 }
 
 // dayAsked is a request at an instance.
@@ -63,11 +42,17 @@ type dayAsked struct {
 }
 
 func (i *dayInstance) accept(p *sim.Peer) {
-	s := &dayServer{i: i, p: p, asks: map[uint32]*dayAsked{}, h1: http1.NewRequestDecoder(http1.Limits{})}
+	s := &dayServer{i: i, p: p, asks: map[uint32]*dayAsked{}, streams: map[uint32]*dayEnd{}, h1: http1.NewRequestDecoder(http1.Limits{})}
 	i.conns[s] = struct{}{}
 	i.order = append(slices.DeleteFunc(i.order, func(o *dayServer) bool { return o.over }), s)
 	p.OnData = s.onData
-	p.OnEOF = func(*sim.Peer) { s.close() }
+	p.OnEOF = func(*sim.Peer) {
+		if s.end != nil && !s.end.over {
+			s.end.ended()
+			return
+		}
+		s.close()
+	}
 	p.OnError = func(*sim.Peer, error) { s.close() }
 }
 
@@ -75,6 +60,7 @@ func (s *dayServer) close() {
 	if !s.over {
 		s.over = true
 		delete(s.i.conns, s)
+		s.endsBroken()
 		s.p.Close()
 	}
 }
@@ -83,6 +69,12 @@ func (s *dayServer) close() {
 func (s *dayServer) cut(reset bool) {
 	if s.over {
 		return
+	}
+	if s.end != nil {
+		s.end.rough = true
+	}
+	for _, e := range s.streams {
+		e.rough = true
 	}
 	if reset {
 		s.p.Reset()
@@ -106,12 +98,16 @@ func (s *dayServer) onData(_ *sim.Peer, b []byte) {
 	if s.mute || s.over {
 		return
 	}
+	if s.end != nil {
+		s.end.hears(b)
+		return
+	}
 	s.buf = append(s.buf, b...)
 	if !s.told {
 		yes, more := http2.IsPreface(s.buf)
 		switch {
 		case yes:
-			s.h2 = http2.New(http2.Server, http2.Limits{MaxConcurrentStreams: one[uint32](d.rng, 0, 0, 1, 3), InitialStreamWindow: one[uint32](d.rng, 0, 2048)})
+			s.h2 = http2.New(http2.Server, http2.Limits{AllowConnect: maybe(d.rng, 3, 4), MaxConcurrentStreams: one[uint32](d.rng, 0, 0, 1, 3), InitialStreamWindow: one[uint32](d.rng, 0, 2048)})
 			s.flush()
 		case more:
 			return
@@ -161,6 +157,10 @@ func (s *dayServer) flush() {
 // RequestHead implements codec.Sink.
 func (s *dayServer) RequestHead(id uint32, h *codec.RequestHead, last bool) error {
 	d := s.i.d
+	if h.Upgrade || h.Method == codec.MethodConnect {
+		s.asksTunnel(id, h)
+		return nil
+	}
 	n, _ := strconv.ParseUint(string(h.Get("x-id")), 10, 64)
 	q := d.requests[n]
 	if n == 0 || n > d.lastID {
@@ -194,6 +194,16 @@ func (s *dayServer) RequestHead(id uint32, h *codec.RequestHead, last bool) erro
 // Data implements codec.Sink.
 func (s *dayServer) Data(id uint32, chunk []byte, last bool) error {
 	a := s.asks[id]
+	if e := s.streams[id]; e != nil {
+		heardStream(s.h2, id, e, len(chunk), s.flush)
+		if len(chunk) > 0 {
+			e.hears(chunk)
+		}
+		if last {
+			e.ended()
+		}
+		return nil
+	}
 	if s.h2 != nil {
 		n := len(chunk)
 		if maybe(s.i.d.rng, 1, 8) { // a slow reader
@@ -255,7 +265,10 @@ func (s *dayServer) Informational(uint32, *codec.ResponseHead) error { return ni
 func (s *dayServer) Tunnel(uint32) error { return nil }
 
 // Reset implements http2.Sink.
-func (s *dayServer) Reset(id uint32, _ http2.ErrorCode, local bool) {
+func (s *dayServer) Reset(id uint32, code http2.ErrorCode, local bool) {
+	if e := s.streams[id]; e != nil && !(code == http2.NoError && e.eof) {
+		e.broken()
+	}
 	if a := s.asks[id]; a != nil {
 		if local {
 			s.i.d.fail("the proxy broke a rule on the stream of request %d: %v", a.id, s.h2.ResetCause())
