@@ -34,7 +34,7 @@ var explainParams = [][2]string{
 	{"method", "GET when empty"},
 	{"url", "such as http://payments/v1/x"},
 	{"header", "request header 'name: value'; may be repeated"},
-	{"listener", "name or address of the listener it comes to; the outbound one when empty"},
+	{"listener", "name or address of the listener it comes to; the outbound one for HTTP when empty"},
 }
 
 const (
@@ -75,7 +75,7 @@ func newExplain() *cobra.Command {
 		},
 	}
 	c.Flags().StringArrayVarP(&call.headers, "header", "H", nil, "request header `'name: value'`; may be repeated")
-	c.Flags().StringVar(&call.listener, "listener", "", "name or address of the listener it comes to (default the outbound one)")
+	c.Flags().StringVar(&call.listener, "listener", "", "name or address of the listener it comes to (default the outbound one for HTTP)")
 	call.bind(c)
 	bindOutput(c, &call.output)
 	return c

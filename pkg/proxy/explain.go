@@ -19,7 +19,7 @@ import (
 
 // Query is a request that is explained and not sent.
 type Query struct {
-	Listener  string // name or address of the listener it comes to; empty: the outbound one
+	Listener  string // name or address of the listener it comes to; empty: the outbound one for HTTP
 	Method    string // GET when empty
 	Scheme    string // http when empty
 	Authority string // host, with the port if it has one
@@ -84,18 +84,17 @@ func (x *explainer) step(stage, name, reason string, args ...any) {
 func (x *explainer) end(outcome string, args ...any) { x.out.Outcome = fmt.Sprintf(outcome, args...) }
 
 // listener picks by name or address; without either the one that the application
-// sends to.
+// sends HTTP to.
 func (x *explainer) listener(want string) (*listener, error) {
-	var names []string
 	var found *listener
+	how := "asked for"
+	if want == "" {
+		found, how = x.defaultListener()
+	}
+	var names []string
 	for _, l := range x.p.listeners {
 		names = append(names, l.name)
-		switch {
-		case want != "":
-			if l.name == want || slices.ContainsFunc(l.open, func(o openSocket) bool { return o.addr.String() == want }) {
-				found = l
-			}
-		case found == nil || compareOutbound(l, found) < 0:
+		if want != "" && (l.name == want || slices.ContainsFunc(l.open, func(o openSocket) bool { return o.addr.String() == want })) {
 			found = l
 		}
 	}
@@ -103,10 +102,11 @@ func (x *explainer) listener(want string) (*listener, error) {
 	switch {
 	case len(names) == 0:
 		return nil, fmt.Errorf("%w: none is in service yet", ErrNoListener)
+	case found == nil && want == "":
+		return nil, fmt.Errorf("%w: %s; name the listener to explain, there are: %s", ErrNoListener, how, strings.Join(names, ", "))
 	case found == nil:
 		return nil, fmt.Errorf("%w: %q; there are: %s", ErrNoListener, want, strings.Join(names, ", "))
 	}
-	conf := found.config.Load()
 	var addresses []string
 	for _, o := range found.open {
 		addresses = append(addresses, o.addr.String())
@@ -114,21 +114,61 @@ func (x *explainer) listener(want string) (*listener, error) {
 	if len(found.open) > 0 {
 		x.local = found.open[0].addr.AddrPort
 	}
-	how := "the application sends here"
-	switch {
-	case want != "":
-		how = "asked for"
-	case conf.res.Direction != resource.Outbound:
-		how = "the first by name, as none is outbound"
-	}
 	x.step("listener", found.name, "%s: %s", cmp.Or(strings.Join(addresses, ", "), "bound to no address"), how)
 	return found, nil
 }
 
-// compareOutbound puts outbound listeners first, inbound ones last.
-func compareOutbound(a, b *listener) int {
+// outboundListener is what the control plane and the sidecar's own bootstrap call
+// the listener that the application sends HTTP to.
+const outboundListener = "outbound"
+
+// defaultListener is the outbound listener with an HTTP connection manager, and why
+// it is that one: of several the one named outbound, or else the first by name.
+// Others are looked at only where none is outbound. It is nil where none of those
+// has a manager: a TCP proxy sends all to its clusters, whatever host a URL names.
+func (x *explainer) defaultListener() (found *listener, how string) {
+	outbound, several := false, false
+	for _, l := range x.p.listeners {
+		outbound = outbound || l.resource().Direction == resource.Outbound
+	}
+	for _, l := range x.p.listeners {
+		res := l.resource()
+		if outbound && res.Direction != resource.Outbound || !hasHTTPManager(res) {
+			continue
+		}
+		several = several || found != nil
+		if found == nil || compareDefault(l, found) < 0 {
+			found = l
+		}
+	}
+	switch {
+	case found == nil && outbound:
+		return nil, "no outbound one has an HTTP connection manager"
+	case found == nil:
+		return nil, "none has an HTTP connection manager"
+	case !outbound:
+		return found, "the first by name, as none is outbound"
+	case several && found.name != outboundListener:
+		return found, "the first by name of the outbound ones for HTTP"
+	}
+	return found, "the application sends here"
+}
+
+// hasHTTPManager says whether a filter chain of the listener takes HTTP.
+func hasHTTPManager(l *resource.Listener) bool {
+	return l.DefaultFilterChain != nil && l.DefaultFilterChain.HTTP != nil ||
+		slices.ContainsFunc(l.FilterChains, func(c *resource.FilterChain) bool { return c.HTTP != nil })
+}
+
+// compareDefault puts outbound listeners first, inbound ones last, and of one
+// direction the one named outbound first.
+func compareDefault(a, b *listener) int {
 	rank := func(l *listener) int {
-		return [...]int{resource.Unspecified: 1, resource.Inbound: 2, resource.Outbound: 0}[l.resource().Direction]
+		r := [...]int{resource.Unspecified: 2, resource.Inbound: 4, resource.Outbound: 0}[l.resource().Direction]
+		if l.name != outboundListener {
+			r++
+		}
+		return r
 	}
 	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.name, b.name))
 }

@@ -3,6 +3,8 @@
 package proxy
 
 import (
+	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +105,67 @@ func TestSlowStartIsExplained(t *testing.T) {
 	if err != nil || len(e.Endpoints) != 2 || strings.Contains(e.Endpoints[0].Reason, "slow start") ||
 		!strings.Contains(e.Endpoints[1].Reason, ", slow start: 49 % of its weight") && !strings.Contains(e.Endpoints[1].Reason, ", slow start: 50 % of its weight") {
 		t.Errorf("%+v %v", e.Endpoints, err)
+	}
+}
+
+func TestTheListenerExplainedByDefaultIsForHTTP(t *testing.T) {
+	const none, in, out = resource.Unspecified, resource.Inbound, resource.Outbound
+	type listeners map[string]resource.Direction
+	for _, tt := range []struct {
+		name      string
+		http, tcp listeners
+		want, why string // without want the error
+	}{
+		{"a TCP proxy is first by name", listeners{"outbound": out, "inbound": in}, listeners{"db:5432": out}, "outbound", "the application sends here"},
+		{"a manager is first by name", listeners{"admin": out, "outbound": out}, nil, "outbound", "the application sends here"},
+		{"one manager of another name", listeners{"web": out, "inbound": in}, listeners{"db:5432": out}, "web", "the application sends here"},
+		{"managers of other names", listeners{"web": out, "shop": out}, listeners{"db:5432": out}, "shop", "the first by name of the outbound ones for HTTP"},
+		{"the outbound one is of TCP", listeners{"web": out}, listeners{"outbound": out}, "web", "the application sends here"},
+		{"the name is of another direction", listeners{"outbound": in, "web": out}, nil, "web", "the application sends here"},
+		{"none is outbound", listeners{"a": in, "web": none}, listeners{"db:5432": none}, "web", "the first by name, as none is outbound"},
+		{
+			"all outbound ones are of TCP", listeners{"inbound": in}, listeners{"db:5432": out, "cache:6379": out}, "",
+			"no such listener: no outbound one has an HTTP connection manager; name the listener to explain, there are: cache:6379, db:5432, inbound",
+		},
+		{
+			"all are of TCP", nil, listeners{"db:5432": in}, "",
+			"no such listener: none has an HTTP connection manager; name the listener to explain, there are: db:5432",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := newRig(t, func(s *resource.Snapshot) {
+				withCluster(s, "c", "192.0.2.1:80")
+				base := s.Listeners["l"]
+				delete(s.Listeners, "l")
+				add := func(of listeners, chain *resource.FilterChain) {
+					for name, direction := range of {
+						l := *base
+						ap := netip.MustParseAddrPort(freeAddr(t))
+						l.Name, l.Direction = name, direction
+						l.Addresses = []resource.Address{{Host: ap.Addr().String(), Port: ap.Port()}}
+						l.FilterChains = []*resource.FilterChain{chain}
+						s.Listeners[name] = &l
+					}
+				}
+				add(tt.http, base.FilterChains[0])
+				add(tt.tcp, &resource.FilterChain{Name: "tcp", TCP: tcpTo("c")})
+			})
+			e, err := r.p.Explain(Query{Authority: "x"})
+			switch {
+			case tt.want == "":
+				if !errors.Is(err, ErrNoListener) || err.Error() != tt.why {
+					t.Errorf("explained as %+v, %v; want %s", e.Steps, err, tt.why)
+				}
+			case err != nil:
+				t.Error(err)
+			case e.Steps[0].Name != tt.want || !strings.HasSuffix(e.Steps[0].Reason, ": "+tt.why):
+				t.Errorf("explained as %+v, want %s: %s", e.Steps[0], tt.want, tt.why)
+			}
+			for name := range tt.tcp { // whoever asks for it is told
+				if e, err := r.p.Explain(Query{Listener: name, Authority: "x"}); err != nil || !strings.HasSuffix(e.Steps[0].Reason, ": asked for") {
+					t.Errorf("%s is explained as %+v, %v", name, e.Steps, err)
+				}
+			}
+		})
 	}
 }
