@@ -162,7 +162,7 @@ type Output struct {
 	Requests []Request
 	Updates  []Update
 	// Unexpected is set for a response that cannot be used: a type that nobody
-	// subscribed to.
+	// subscribed to on this connection.
 	Unexpected string
 }
 
@@ -327,7 +327,7 @@ func (s *Stream) node() *corev3.Node {
 func (s *Stream) world(r *discoveryv3.DiscoveryResponse, asked *discoveryv3.DiscoveryRequest) Output {
 	kind, ok := decode.KindOf(r.GetTypeUrl())
 	if !ok || !s.types[kind].subscribed {
-		return Output{Unexpected: r.GetTypeUrl()}
+		return s.late(kind, r.GetTypeUrl(), r.GetVersionInfo(), r.GetNonce())
 	}
 	t := &s.types[kind]
 	t.nonce = r.GetNonce()
@@ -352,7 +352,7 @@ func (s *Stream) world(r *discoveryv3.DiscoveryResponse, asked *discoveryv3.Disc
 func (s *Stream) incremental(r *discoveryv3.DeltaDiscoveryResponse) Output {
 	kind, ok := decode.KindOf(r.GetTypeUrl())
 	if !ok || !s.types[kind].subscribed {
-		return Output{Unexpected: r.GetTypeUrl()}
+		return s.late(kind, r.GetTypeUrl(), r.GetSystemVersionInfo(), r.GetNonce())
 	}
 	t := &s.types[kind]
 	t.nonce = r.GetNonce()
@@ -374,6 +374,25 @@ func (s *Stream) incremental(r *discoveryv3.DeltaDiscoveryResponse) Output {
 		u.Removed = append(u.Removed, name)
 	}
 	return s.conclude(u, 0)
+}
+
+// late answers a response of a type that nothing is wanted of. Where it was asked for
+// on this connection, the response crossed the request that ended that: it is taken
+// for read, and has its ACK all the same, or the server would wait for one for ever.
+func (s *Stream) late(kind decode.Kind, typeURL, version, nonce string) Output {
+	t := &s.types[kind] // of an unknown type the first kind, which has another URL
+	switch {
+	case decode.TypeOf(kind).URL != typeURL || !t.asked:
+		return Output{Unexpected: typeURL}
+	case s.cfg.Polling:
+		return Output{} // a poll has no ACK, and another request would be another poll
+	}
+	t.nonce = nonce
+	r := s.ask(kind, nil)
+	if r.World != nil {
+		r.World.VersionInfo = version
+	}
+	return Output{Requests: []Request{r}}
 }
 
 // conclude answers a response with an ACK or a NACK.

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	tlsv3 "github.com/envoyproxy/go-control-plane/envoy/extensions/transport_sockets/tls/v3"
@@ -55,4 +56,30 @@ func TestSecretsAreGivenToThoseWhoMayHaveThemAndShownToNobody(t *testing.T) {
 			t.Errorf("a poll as %s is answered %d %s", node, code, body)
 		}
 	}
+}
+
+func TestASubscriptionToNothingIsNotPending(t *testing.T) {
+	f := start(t, server.Config{UnknownGrace: time.Millisecond})
+	f.publish(server.Update{Type: server.TypeSecret, Full: true})
+	// A client that comes back, with a secret that is gone by now, and leaves what
+	// was under way to it unanswered when it unsubscribes.
+	d := f.delta("n")
+	d.send(&discoveryv3.DeltaDiscoveryRequest{
+		TypeUrl: server.TypeSecret, ResourceNamesSubscribe: []string{"keys"},
+		InitialResourceVersions: map[string]string{"keys": "1"},
+	})
+	d.want(server.TypeSecret, "-keys")
+	if st := f.typeStatus("n", server.TypeSecret); !st.Pending {
+		t.Errorf("before an answer: %+v", st)
+	}
+	d.send(&discoveryv3.DeltaDiscoveryRequest{TypeUrl: server.TypeSecret, ResourceNamesUnsubscribe: []string{"keys"}})
+	eventually(t, "nothing is pending", func() bool {
+		n, _ := f.xds.NodeStatus("n")
+		return n.Synced()
+	})
+	// What it wants next is waited for again, and one ACK settles both.
+	d.subscribe(server.TypeSecret, "other")
+	eventually(t, "the next answer is pending", func() bool { return f.typeStatus("n", server.TypeSecret).Pending })
+	d.ack(d.want(server.TypeSecret, "-other"))
+	eventually(t, "it is acknowledged", func() bool { return !f.typeStatus("n", server.TypeSecret).Pending })
 }

@@ -43,7 +43,7 @@ type TypeStatus struct {
 	SentBytes int                  `json:"sentBytes,omitempty"`
 	Acked     string               `json:"acked,omitempty"`
 	AckedAt   time.Time            `json:"ackedAt,omitzero"`
-	Pending   bool                 `json:"pending,omitempty"`  // not sent yet, or not acknowledged
+	Pending   bool                 `json:"pending,omitempty"`  // not sent yet, or not acknowledged; never if nothing is wanted
 	Building  bool                 `json:"building,omitempty"` // nothing was published for it yet
 	Nack      *Nack                `json:"nack,omitempty"`     // the last answer was a refusal
 	Rejected  map[string]Rejection `json:"rejected,omitempty"` // by resource
@@ -161,7 +161,7 @@ func (u *subscription) status() TypeStatus {
 		Type: u.typeURL, Groups: u.groups(), Wildcard: u.wildcard,
 		Latest: u.version(), Acked: u.acked, AckedAt: u.ackedAt, Nack: u.nack,
 		Building: !u.published(),
-		Pending:  !u.published() || u.behind() || len(u.outstanding) > 0,
+		Pending:  !u.idle() && (!u.published() || u.behind() || len(u.outstanding) > 0),
 		Rejected: maps.Clone(u.rejections),
 	}
 	if u.last != nil {
@@ -178,6 +178,10 @@ func (u *subscription) status() TypeStatus {
 	}
 	return t
 }
+
+// idle says that the client wants nothing of the type any more. Not every client
+// acknowledges what was under way to it when it unsubscribed.
+func (u *subscription) idle() bool { return u.attached && !u.wildcard && len(u.names) == 0 }
 
 // NodeResources lists what one node was sent or waits for, in type order and
 // by name; false if the node is not known.
