@@ -17,8 +17,21 @@ const (
 	measuredRead = 24 << 10
 )
 
-// timed reports whether it is worth while to time what n bytes that were read cost.
-func (l *Loop) timed(n int) bool { return n >= l.budget || n >= measuredRead }
+// turnOf is how many bytes c may read in its turn. Only turns of connections that were
+// accepted are ever short. Those that were dialled are as many as there are requests, and
+// what they are not read of fills the kernel's buffers, which costs memory that no limit of
+// ours bounds.
+func (l *Loop) turnOf(c *Conn) int {
+	if c.has(accepted) {
+		return l.budget
+	}
+	return l.config.ReadBudget
+}
+
+// timed reports whether it is worth while to time what n bytes cost that c has read.
+func (l *Loop) timed(c *Conn, n int) bool {
+	return c.has(accepted) && (n >= l.budget || n >= measuredRead)
+}
 
 // delivered adapts the budget of a turn to what the bytes of one have cost: it is
 // halved quickly and grows slowly, up to Config.ReadBudget.

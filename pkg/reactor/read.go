@@ -70,10 +70,10 @@ func (c *Conn) mayRead() bool {
 // readConn reads c until the kernel has no more, the handler wants no more, or
 // the budget of the tick is spent.
 func (l *Loop) readConn(c *Conn) {
-	budget := l.budget
+	budget := l.turnOf(c)
 	c.flags &^= greedy
 	for c.mayRead() {
-		buf := l.scratch[:min(len(l.scratch), l.budget)]
+		buf := l.scratch[:min(len(l.scratch), l.turnOf(c))]
 		if room := int(c.limit) - c.Unconsumed(); room < len(buf) && c.state == open {
 			buf = buf[:room]
 		}
@@ -87,7 +87,7 @@ func (l *Loop) readConn(c *Conn) {
 			c.flags &^= readable // epoll(7): a short read has drained the socket
 		}
 		var began int64
-		timed := l.timed(n)
+		timed := l.timed(c, n)
 		if timed {
 			began, _ = l.sys.Clock()
 		}
