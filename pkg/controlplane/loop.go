@@ -118,7 +118,7 @@ func (l *loop) build(wanted map[Group]struct{}) {
 			l.cp.server.Publish(g.String(), updates...)
 		}
 	}
-	l.report(problems, start)
+	news := l.compare(problems, start)
 	l.awaitEnding(m, start)
 
 	end := l.cp.cfg.Clock()
@@ -130,6 +130,9 @@ func (l *loop) build(wanted map[Group]struct{}) {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Error(), b.Error()))
 	})
 	l.cp.mu.Unlock()
+	for _, n := range news { // who is told finds it in the status
+		l.cp.cfg.OnProblem(n.problem, n.cleared)
+	}
 }
 
 func rankOf(g Group) int {
@@ -142,8 +145,15 @@ func rankOf(g Group) int {
 	return 2
 }
 
-// report tells what is new among the problems, and what is over.
-func (l *loop) report(now []BuildProblem, at time.Time) {
+// problemNews is a problem that is new, or over.
+type problemNews struct {
+	problem BuildProblem
+	cleared bool
+}
+
+// compare takes the problems of a build, and answers what is new among them and what is
+// over.
+func (l *loop) compare(now []BuildProblem, at time.Time) (news []problemNews) {
 	before := l.problems
 	l.problems = make(map[string]BuildProblem, len(now))
 	for _, p := range now {
@@ -154,13 +164,14 @@ func (l *loop) report(now []BuildProblem, at time.Time) {
 		}
 		p.Since = at
 		l.problems[key] = p
-		l.cp.cfg.OnProblem(p, false)
+		news = append(news, problemNews{p, false})
 	}
 	for key, p := range before {
 		if _, still := l.problems[key]; !still {
-			l.cp.cfg.OnProblem(p, true)
+			news = append(news, problemNews{p, true})
 		}
 	}
+	return news
 }
 
 // awaitEnding sets the timer to the next end of a tap or of a permissive policy.
