@@ -21,7 +21,8 @@ type Config struct {
 	ReadBuffer int
 	// ReadBudget is how many bytes one connection may read in a tick before the
 	// others get their turn, and all those together that go on after theirs; 64 KiB
-	// when zero. While bytes cost so much time that others wait for long, it is less.
+	// when zero. While bytes cost so much time that others wait for long, it is less
+	// for accepted connections.
 	ReadBudget int
 	// Accepting and Dialling are the places of accepted and of dialled connections,
 	// shared with other loops; nil: no limit.
