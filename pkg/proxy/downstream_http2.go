@@ -29,6 +29,7 @@ type http2Conn struct {
 	streams map[uint32]*http2Stream
 	newborn []*http2Stream // their heads were read; from born on their exchanges are not started
 	born    int
+	later   bool // what is left of them starts in the next tick
 	timer   reactor.Timer
 	due     int64 // when the timer fires
 	idle    int64 // since when there is no stream

@@ -61,3 +61,51 @@ func TestStreamsThatWaitForTheirClientToReadEndInTime(t *testing.T) {
 		t.Errorf("%d panics", n)
 	}
 }
+
+// Streams that find no idle connection dial. However many a peer opens by a few bytes,
+// a tick dials for a few of them only, and all get their answer.
+func TestATickDialsForAFewStreamsOnly(t *testing.T) {
+	const streams, few = 90, 12
+	r := newSim(t, 1, sim.Link{}, func(s *resource.Snapshot) {
+		withCluster(s, "c", "10.0.0.9:80")
+	})
+	asked := 0
+	r.serve("10.0.0.9:80", func(p *sim.Peer, _ string) {
+		asked++
+		r.world.At(time.Second, func() { p.Write([]byte("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")) })
+	})
+	w, most, ticks := r.p.workers[0], 0, 0
+	w.loop.OnTick(func() {
+		if most = max(most, w.dials); w.dials > 0 {
+			ticks++
+		}
+		w.beginTick()
+	}, w.endTick)
+	c := &wireEnd{peer: r.dial()}
+	c.attach(http2.Client, http2.Limits{})
+	r.pass(time.Second)
+	var out []byte
+	for range streams {
+		id, ok := c.codec.NewStream()
+		if !ok {
+			t.Fatal("no stream")
+		}
+		h := &codec.RequestHead{Method: codec.MethodGet, Protocol: codec.HTTP2}
+		h.SetMethod([]byte("GET"))
+		h.SetScheme([]byte("http"))
+		h.SetAuthority([]byte("h"))
+		h.SetPath([]byte("/"))
+		out = c.codec.AppendRequest(out, id, h, true)
+	}
+	c.peer.Write(out)
+	m := r.p.managers["test"]
+	r.until("all at the upstream", time.Second, func() bool { return asked == streams })
+	if most > few || ticks < streams/few {
+		t.Errorf("up to %d dials in a tick, in %d ticks; want no more than %d", most, ticks, few)
+	}
+	r.until("the answers", time.Minute, func() bool { return m.on[0].rqActive == 0 })
+	if n := m.on[0].rq2xx; n != streams {
+		t.Errorf("%d answers", n)
+	}
+	r.settled()
+}

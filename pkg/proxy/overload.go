@@ -23,6 +23,7 @@ func (w *worker) beginTick() {
 		w.loadChanged(s)
 	}
 	w.shed = w.proxy.overload.Points()
+	w.beginLate()
 }
 
 // loadChanged puts a state into force: what is not asked for at each request or

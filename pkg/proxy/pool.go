@@ -161,6 +161,7 @@ func (p *hostPool) connect(h secureHandler, l *breaker.Limits) (*reactor.Conn, *
 	if !p.on.w.loop.MayDial() {
 		p.on.w.makePlace()
 	}
+	p.on.w.dials++
 	c, err := p.on.dial(p.host, p.alpn(), h)
 	if err != nil {
 		l.ReleaseConnection()

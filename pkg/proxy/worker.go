@@ -54,6 +54,9 @@ type worker struct {
 	http2s    []*http2Conn
 	replays   []*http2Call // with something behind a head that a filter held
 	ready     []*exchange  // woken by an event of an attempt; run at the end of the tick
+	dials     int          // begun in this tick
+	late      []*http2Conn // whose streams go on starting in the next tick
+	tardy     []*http2Conn // in this one
 	doomed    []*attempt   // mirrors to end at the end of the tick
 	merge     reactor.Timer
 	stats     workerStats
@@ -116,6 +119,7 @@ func (w *worker) onPanic(v any, stack []byte) {
 // timers and before what they write is flushed. What they wake in turn is run
 // behind them, in the same tick.
 func (w *worker) endTick() {
+	w.startLate()
 	for i := 0; i < len(w.ready); i++ {
 		x := w.ready[i]
 		w.ready[i] = nil

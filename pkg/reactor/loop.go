@@ -70,6 +70,7 @@ type Loop struct {
 	resumable uint64 // what stats.ReadBytes is when they have had enough of this tick
 	dirty     turns  // have output that the kernel may take
 	closing   turns  // OnClose is due
+	closes    int    // how many of them this tick may still end
 	starved   []*Listener
 	current   *Conn // whom a panic is blamed on
 	bufs      [][]byte
@@ -103,6 +104,8 @@ type turns struct {
 func (t *turns) add(c *Conn) { t.waiting = append(t.waiting, c) }
 
 func (t *turns) empty() bool { return len(t.waiting) == 0 && t.at == len(t.taken) }
+
+func (t *turns) len() int { return len(t.waiting) + len(t.taken) - t.at }
 
 // take starts a turn, once the one before has ended.
 func (t *turns) take() {
