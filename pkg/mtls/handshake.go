@@ -13,8 +13,10 @@ import (
 const (
 	recordHeader = 5
 	// maxUnread bounds what a handshake holds of a peer that sends faster than it
-	// is read; the rest stays in the reactor.Conn, and then in the kernel.
-	maxUnread = 32 << 10
+	// is read; the rest stays in the reactor.Conn, and then in the kernel. All that a
+	// peer says fits but for long chains, which take a turn more; requests that come
+	// right behind the end do not, and are not copied here and back.
+	maxUnread = 4 << 10
 	// maxHandshake bounds what crypto/tls is given before the handshake is done: it
 	// would keep 256 KiB of a Certificate message. Four certificates of ML-DSA with
 	// what is around them take half of this.
