@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -18,6 +17,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/outrigger-mesh/outrigger/internal/footprint"
+	"github.com/outrigger-mesh/outrigger/internal/gcpace"
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog/als"
 	"github.com/outrigger-mesh/outrigger/pkg/admin"
@@ -86,7 +86,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 	if os.Getenv("GOGC") == "" {
 		// Requests allocate nothing: a collector that runs twice as often costs
 		// nothing, and connections and configuration take a third less memory.
-		debug.SetGCPercent(50)
+		gcpace.Start()
 	}
 	rings := proxy.NewRings(env.Options.Concurrency) // before there is garbage
 	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1), taken: make(chan struct{}), counted: make(chan struct{})}

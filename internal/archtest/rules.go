@@ -76,6 +76,7 @@ var layers = map[string]layer{
 	"examples/...":       l5,
 	"internal/...":       l5,
 	"internal/footprint": l0, // what programs call first; imports nothing of ours
+	"internal/gcpace":    l0, // of the process, as footprint is
 	"internal/coredump":  l0, // both programs hold keys
 	"internal/buildinfo": l0, // every program names its build
 	"internal/interrupt": l0, // both programs end alike
