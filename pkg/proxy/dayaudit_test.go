@@ -18,6 +18,7 @@ type dayWatch struct {
 	known   map[*breaker.Limits]*watchedLimits
 	removed map[string]*resource.Cluster // taken away for a while
 	steps   int
+	ticks   uint64 // of the loops at the last step
 }
 
 // watchedLimits are those of one priority of one cluster. What was in use when they were
@@ -55,6 +56,11 @@ func (w *dayWatch) clusters(d *day) {
 }
 
 func (w *dayWatch) step(d *day) {
+	if n := d.world.Ticks(); n == w.ticks {
+		return // nothing has run since
+	} else {
+		w.ticks = n
+	}
 	for _, l := range w.limits {
 		l.look(d)
 	}
@@ -71,7 +77,7 @@ func (w *dayWatch) step(d *day) {
 			}
 		}
 	}
-	if w.steps++; w.steps%64 == 0 {
+	if w.steps++; w.steps%32 == 0 {
 		d.audit()
 	}
 }
@@ -86,18 +92,20 @@ func (l *watchedLimits) look(d *day) {
 	}
 	check("requests", &l.requests, u.Requests, 0)
 	check("pending", &l.pending, u.Pending, 0)
+	if !l.budget { // a budget is of what was active when it was taken
+		check("retries", &l.retries, u.Retries, 0)
+	}
+	if u.Connections.Active <= l.connections {
+		check("connections", &l.connections, u.Connections, 0)
+		l.left = u.Connections.Active
+		return
+	}
 	switch pools, current := d.poolsOf(l.l); {
 	case !current && u.Connections.Active <= l.left: // of a cluster that has gone; they may only become fewer
 		l.left = u.Connections.Active
-	case u.Connections.Active > l.connections:
+	default:
 		check("connections", &l.connections, u.Connections, pools) // each pool may have one
 		l.left = u.Connections.Active
-	default:
-		check("connections", &l.connections, u.Connections, 0)
-		l.left = u.Connections.Active
-	}
-	if !l.budget { // a budget is of what was active when it was taken
-		check("retries", &l.retries, u.Retries, 0)
 	}
 }
 

@@ -55,6 +55,7 @@ type World struct {
 	files    []any // by descriptor: *endpoint or *listener
 	open     int
 	limit    int
+	ticks    uint64 // of all loops
 	ports    uint16
 	servers  map[string]*binding
 	holes    map[string]bool
@@ -86,6 +87,9 @@ func (w *World) NewLoop(c reactor.Config) (*reactor.Loop, error) {
 	w.machines = append(w.machines, m)
 	return l, nil
 }
+
+// Ticks returns how often loops have run: while it stays the same, nothing on them has changed.
+func (w *World) Ticks() uint64 { return w.ticks }
 
 // Now returns the time since the world began.
 func (w *World) Now() time.Duration { return time.Duration(w.now) }
@@ -200,6 +204,7 @@ func (w *World) tickLoops() (ran bool) {
 			continue
 		}
 		ran = true
+		w.ticks++
 		m.woken.Store(false)
 		if !m.loop.Tick(-1) {
 			m.stopped = true
