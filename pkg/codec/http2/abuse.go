@@ -26,7 +26,8 @@ type rate struct{ perSecond, perProgress int32 }
 //	priorities     reprioritisation (CVE-2019-9513)
 //	emptyData      empty frames (CVE-2019-9518)
 //	windowUpdates  WINDOW_UPDATE of nothing sent (data dribble, CVE-2019-9511)
-//	unknownFrames  frames without meaning, and for streams long gone
+//	unknownFrames  frames without meaning, and for streams long gone; not data that
+//	               was under way when this side reset its stream
 //
 // Further: CONTINUATION floods (CVE-2024-27919, CVE-2024-30255, CVE-2023-45288)
 // are bounded by the frames and bytes of a block (see continuation); empty

@@ -40,6 +40,9 @@ func (c *Conn) data(f frame, in []byte, sink Sink) (n int, err error) {
 	switch {
 	case s == nil && (contains(c.past.reset[:], f.stream) || f.stream > c.away.last):
 		c.skip(f, left)
+		if c.past.wasUnderway(int64(left)) {
+			return n, nil // however small the pieces are
+		}
 		return n, c.idleFrame()
 	case s == nil || s.is(remoteClosed):
 		streamErr = errClosed

@@ -47,7 +47,7 @@ type Limits struct {
 	Priorities    int // 1 000
 	EmptyData     int // DATA without data that does not end its stream; 100
 	WindowUpdates int // 2 000
-	UnknownFrames int // frames of unknown type, or for streams that are gone; 1 000
+	UnknownFrames int // frames of unknown type, or for streams that are gone, but what was under way; 1 000
 	Continuations int // CONTINUATION frames in one header block; 8
 
 	// AllowConnect takes extended CONNECT from a client (RFC 8441).

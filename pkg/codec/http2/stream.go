@@ -121,6 +121,9 @@ type history struct {
 	reset [128]uint32
 	ended [32]uint32
 	r, e  uint32
+	// underway is how many bytes the peer may have sent for streams that were reset, before
+	// it heard of that.
+	underway int64
 }
 
 func (h *history) noteReset(id uint32) {
@@ -131,6 +134,21 @@ func (h *history) noteReset(id uint32) {
 func (h *history) noteEnd(id uint32) {
 	h.ended[h.e%uint32(len(h.ended))] = id
 	h.e++
+}
+
+// expectRest notes what may still come for a stream that this side resets.
+func (c *Conn) expectRest(s *stream) {
+	c.past.underway = min(c.past.underway+max(s.recvWindow, 0), int64(c.lim.InitialConnWindow))
+}
+
+// wasUnderway reports whether n bytes for a stream that was reset may have been sent
+// before the peer heard of it.
+func (h *history) wasUnderway(n int64) bool {
+	if n == 0 || n > h.underway {
+		return false
+	}
+	h.underway -= n
+	return true
 }
 
 func contains(ids []uint32, id uint32) bool {
@@ -192,6 +210,7 @@ func (c *Conn) endLocal(s *stream) {
 		c.complete(s)
 	case s.is(restUnwanted):
 		id := s.id
+		c.expectRest(s)
 		c.end(s)
 		c.past.noteReset(id)
 		c.pending = appendReset(c.pending, id, NoError)
@@ -220,6 +239,7 @@ func (c *Conn) streamError(id uint32, e *Error, sink Sink) error {
 		return c.fail(errForcedResets)
 	}
 	if s := c.streams.find(id); s != nil {
+		c.expectRest(s)
 		c.end(s)
 	}
 	c.past.noteReset(id)
@@ -244,6 +264,7 @@ func (c *Conn) Reset(stream uint32, code ErrorCode) {
 		c.pending = c.appendGranted(c.pending, s, s.granted, false)
 	}
 	sent := c.role == Server || s.is(headSent)
+	c.expectRest(s)
 	c.end(s)
 	c.past.noteReset(stream)
 	if sent {
