@@ -18,7 +18,7 @@ func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 		return nil, filter.Next
 	}
 	v := x.on.spec.lb.View()
-	if !o.Address.IsValid() || len(x.tried) > 0 {
+	if !x.overrides() {
 		return x.named(v), filter.Next
 	}
 	h := v.Find(o.Address)
@@ -36,11 +36,18 @@ func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 	return nil, x.attemptFailed(x.main, f)
 }
 
+// overrides reports whether the next attempt is for the endpoint that a filter has named.
+// A retry is not, as in Envoy, where the route has a policy that asks for it. What is tried
+// once more without one stays where it has to be strictly: nobody has allowed anything else.
+func (x *exchange) overrides() bool {
+	return x.Override.Address.IsValid() && (len(x.tried) == 0 || x.Override.Strict && x.retry.used == 0)
+}
+
 // overridingMember returns the member of an aggregate cluster that has the endpoint
 // which a filter has named for the first attempt; nil where the draw is to decide.
 func (x *exchange) overridingMember() (found *clusterOn) {
 	o := &x.Override
-	if !o.Address.IsValid() || len(x.tried) > 0 {
+	if !x.overrides() {
 		return nil
 	}
 	for _, c := range x.cluster.itselfOrMembers() {
