@@ -93,6 +93,8 @@ type daySums struct {
 	attempts, served, faults, updates, audit int
 	connections, mirrored                    int
 	tunnels, wholeTunnels, tcpRecords        int
+	ejections, limited, adapted, fromKept    int
+	goneAway                                 int
 }
 
 func (s *daySums) add(o *daySums) {
@@ -112,11 +114,16 @@ func (s *daySums) add(o *daySums) {
 	s.tunnels += o.tunnels
 	s.wholeTunnels += o.wholeTunnels
 	s.tcpRecords += o.tcpRecords
+	s.ejections += o.ejections
+	s.limited += o.limited
+	s.adapted += o.adapted
+	s.fromKept += o.fromKept
+	s.goneAway += o.goneAway
 }
 
 func (s *daySums) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d tunnels (%d to the end of both sides), %d faults, %d updates, %d audits",
-		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.tunnels, s.wholeTunnels, s.faults, s.updates, s.audit)
+	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d tunnels (%d to the end of both sides, %d ends of WebSockets told to go), %d ejections, %d refused by rate limits, %d changes of adaptive limits, %d answers that were kept, %d faults, %d updates, %d audits",
+		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.tunnels, s.wholeTunnels, s.goneAway, s.ejections, s.limited, s.adapted, s.fromKept, s.faults, s.updates, s.audit)
 }
 
 // day is one seed's proxy with all around it.
@@ -130,6 +137,14 @@ type day struct {
 	plan  dayPlan
 
 	instances []*dayInstance
+	at        map[netip.AddrPort]*dayInstance
+	places    map[string][]dayPlaces   // by cluster
+	spilled   map[string]time.Duration // when priority 0 of a cluster had not all of the load last
+	sessions  []daySession
+	kept      map[uint64]*dayKept  // by request
+	changed   map[string]dayChange // by key
+	buckets   []*dayBucket
+	adaptives []*dayAdaptive
 	clients   map[int]*dayClient         // whose connection is open, by number
 	requests  map[uint64]*dayRequest     // not judged yet
 	ends      map[string]*dayEnd         // of tunnels, not judged yet, by name
@@ -143,6 +158,7 @@ type day struct {
 	pressure  float64
 	heap      []uint64 // in use after a wave, in a long day
 	history   []string // of what was done beside requests, the last lines
+	lasting   bool     // WebSockets that are made go on until the drain
 	calming   bool     // nothing that goes on for ever begins
 	traced    bool
 	events    []dayEvent
@@ -152,7 +168,7 @@ type day struct {
 var dayAddr = reactor.TCPAddr(netip.MustParseAddrPort("10.0.0.1:80"))
 
 func newDay(t testing.TB, seed uint64) *day {
-	d := &day{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x646179)), clients: map[int]*dayClient{}, requests: map[uint64]*dayRequest{}, judged: map[uint64]bool{}, ends: map[string]*dayEnd{}, pipes: map[netip.AddrPort]*dayEnd{}}
+	d := &day{t: t, seed: seed, rng: rand.New(rand.NewPCG(seed, 0x646179)), clients: map[int]*dayClient{}, requests: map[uint64]*dayRequest{}, judged: map[uint64]bool{}, ends: map[string]*dayEnd{}, pipes: map[netip.AddrPort]*dayEnd{}, at: map[netip.AddrPort]*dayInstance{}, kept: map[uint64]*dayKept{}, changed: map[string]dayChange{}, places: map[string][]dayPlaces{}, spilled: map[string]time.Duration{}}
 	rng := d.rng
 	d.world = sim.New(seed, d.link())
 	o := Options{
@@ -188,7 +204,9 @@ func (d *day) link() sim.Link {
 // maintain is what Run does beside the loops, by the virtual clock. Nobody waits for it
 // while nothing moves: then it is done less often.
 func (d *day) maintain() {
-	d.p.tick(int64(d.world.Now()))
+	d.look()
+	d.watch.ejections(d, func() { d.p.tick(int64(d.world.Now())) })
+	d.look()
 	d.drainRecords()
 	every := maintainEvery
 	if d.world.Now()-d.traffic > 3*time.Second {
@@ -208,10 +226,13 @@ func (d *day) apply() {
 	d.snap.Version++
 	d.sums.updates++
 	d.watch.before(d)
+	d.look()
 	if err := d.p.Apply(frozen(d.snap)); err != nil {
 		d.fail("apply: %v", err)
 	}
 	d.watch.clusters(d)
+	d.remember()
+	d.look()
 }
 
 // fail reports what must not be, with the time.
@@ -342,7 +363,13 @@ func (d *day) end() {
 			d.connectTCP()
 		}
 	}
+	if d.lasting = d.plan.upgrades && maybe(rng, 2, 3); d.lasting {
+		for range 4 {
+			d.connectAsker()
+		}
+	}
 	d.pass(time.Duration(rng.IntN(200)) * time.Millisecond)
+	d.lasting = false
 	list := d.p.startDrain(DrainAll)
 	for range 2 {
 		d.connect()
@@ -423,7 +450,9 @@ func (l *dayLog) Log(r *record.Record, _ accesslog.Values) {
 	d.sums.records++
 	d.sums.attempts += int(r.Attempts)
 	path, _ := r.Capture(record.CapturePath)
-	e := d.ends["<"+strconv.FormatUint(idOf(path), 10)+">"]
+	agent, _ := r.Capture(record.CaptureUserAgent)
+	number := idOfRecord(path, agent)
+	e := d.ends["<"+strconv.FormatUint(number, 10)+">"]
 	if e == nil && len(path) == 0 {
 		e = d.pipes[r.Remote]
 	}
@@ -431,9 +460,9 @@ func (l *dayLog) Log(r *record.Record, _ accesslog.Values) {
 		e.logged(r)
 		return
 	}
-	q := d.requests[idOf(path)]
+	q := d.requests[number]
 	if q == nil { // no request at all, or one whose client has gone while it was on its way
-		if id := idOf(path); len(path) > 0 && (id == 0 || id > d.lastID || d.judged[id]) {
+		if id := number; len(path) > 0 && (id == 0 || id > d.lastID || d.judged[id]) {
 			d.fail("a record of a request that nobody has sent, or the second one: %q", path)
 		} else if id != 0 {
 			d.judged[id] = true

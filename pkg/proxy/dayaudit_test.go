@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/breaker"
+	"github.com/outrigger-mesh/outrigger/pkg/filter"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/adaptiveconcurrency"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -18,6 +20,7 @@ type dayWatch struct {
 	known   map[*breaker.Limits]*watchedLimits
 	removed map[string]*resource.Cluster // taken away for a while
 	steps   int
+	counts  []filter.Count
 	ticks   uint64 // of the loops at the last step
 }
 
@@ -77,6 +80,8 @@ func (w *dayWatch) step(d *day) {
 			}
 		}
 	}
+	w.rates(d)
+	w.concurrency(d)
 	if w.steps++; w.steps%32 == 0 {
 		d.audit()
 	}
@@ -106,6 +111,52 @@ func (l *watchedLimits) look(d *day) {
 	default:
 		check("connections", &l.connections, u.Connections, pools) // each pool may have one
 		l.left = u.Connections.Active
+	}
+}
+
+// ejections looks at what outlier detection does: no host is ejected beyond
+// max_ejection_percent of those that there are, but for one where always_eject_one_host
+// says so, and as many are counted as there are.
+func (w *dayWatch) ejections(d *day, tick func()) {
+	type count struct{ ejected, hosts int }
+	look := func(s *clusterSpec) (n count) {
+		for _, h := range s.lb.View().Hosts() {
+			if n.hosts++; h.Ejected() {
+				n.ejected++
+			}
+		}
+		return n
+	}
+	var before [32]count
+	i := 0
+	list := *d.p.clusters.Load()
+	for _, c := range list {
+		if s := c.spec.Load(); s != nil && s.outlier != nil {
+			before[i] = look(s)
+		}
+		i++
+	}
+	tick()
+	i = 0
+	for _, c := range list {
+		old := before[i]
+		i++
+		s := c.spec.Load()
+		if s == nil || s.outlier == nil {
+			continue
+		}
+		n := look(s)
+		if n == old {
+			continue
+		}
+		d.sums.ejections += max(n.ejected-old.ejected, 0)
+		o := s.res.Outlier
+		if n.ejected > old.ejected && n.ejected*100 > n.hosts*int(o.MaxEjectionPercent) && !(n.ejected == 1 && o.AlwaysEjectOne) {
+			d.fail("cluster %s: %d of %d hosts are ejected, want %d %% at most", c.name, n.ejected, n.hosts, o.MaxEjectionPercent)
+		}
+		if st := s.outlier.Stats(); int(st.Active) != n.ejected {
+			d.fail("cluster %s: %d hosts are counted as ejected, %d are", c.name, st.Active, n.ejected)
+		}
 	}
 }
 
@@ -158,6 +209,7 @@ func (d *day) audit() {
 		counted.retries += int64(u.Retries.Active)
 		counted.attempts += int64(u.Requests.Active)
 	}
+	passages := map[any]uint64{}
 	for _, w := range d.p.workers {
 		found.cx += int64(w.downs.n + len(w.http2s))
 		found.cxHTTP2 += int64(len(w.http2s))
@@ -167,6 +219,7 @@ func (d *day) audit() {
 				return
 			}
 			found.exchanges++
+			passage(x, passages)
 			if x.retry.budget != nil {
 				found.retries++
 			}
@@ -202,6 +255,7 @@ func (d *day) audit() {
 			}
 		}
 	}
+	d.auditPassages(passages)
 	found.sent = counted.sent
 	if counted != found {
 		d.fail("counted %+v\nthere are %+v%s", counted, found, d.upstreams())
@@ -263,6 +317,9 @@ func (d *day) nothingLeft() {
 		}
 	}
 	for _, s := range d.plan.filters {
+		if s.Counts == nil || s.TypeURL == adaptiveconcurrency.TypeURL { // whose gauges are no counts
+			continue
+		}
 		for w := range p.workers {
 			for _, c := range s.Counts(w, nil) {
 				if c.Gauge && c.Value != 0 {

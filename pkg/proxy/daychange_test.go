@@ -19,7 +19,7 @@ import (
 // disturb is one such thing.
 func (d *day) disturb() {
 	d.sums.faults++
-	switch rng := d.rng; rng.IntN(14) {
+	switch rng := d.rng; rng.IntN(15) {
 	case 0, 1:
 		name := one(rng, append(d.plan.all(), "m")...)
 		d.assign(name)
@@ -55,6 +55,8 @@ func (d *day) disturb() {
 		d.note("weather %+v", d.hard)
 	case 13:
 		d.editRoutes()
+	case 14:
+		d.swapFilters()
 	}
 }
 
@@ -92,7 +94,7 @@ func (d *day) assign(name string) {
 		}
 		l := &list[rng.IntN(len(list))]
 		l.Endpoints = append(l.Endpoints, resource.Endpoint{
-			Address: resource.Address{Host: i.addr.AddrPort.Addr().String(), Port: i.addr.Port()}, Weight: uint32(1 + rng.IntN(4)),
+			Address: resource.Address{Host: i.addr.AddrPort.Addr().String(), Port: i.addr.Port()}, Weight: uint32(1 + rng.IntN(4)), Metadata: resource.Metadata{resource.LBNamespace: {subsetKey: one(rng, labelsOf...)}},
 			Health: one(rng, resource.HealthUnknown, resource.Healthy, resource.Healthy, resource.Unhealthy, resource.Draining, resource.Degraded),
 		})
 	}
@@ -117,15 +119,23 @@ func (d *day) editCluster(name string) {
 		return
 	}
 	c, rng := *old, d.rng
-	switch rng.IntN(4) {
+	switch rng.IntN(6) {
 	case 0:
 		c.Default, c.High = drawLimits(rng), drawLimits(rng)
 	case 1:
+		subsets := c.LB.Subsets
 		c.LB = drawBalancing(rng)
+		c.LB.Subsets = subsets
 	case 2:
 		c.HTTP2, c.DownstreamProtocol = maybe(rng, 1, 2), false
 	case 3:
 		c.Outlier, c.Breaker = nil, nil
+	case 4:
+		c.Outlier = drawOutlier(rng)
+	case 5:
+		if name[0] != 't' {
+			c.LB.Subsets = drawSubsets(rng)
+		}
 	}
 	d.snap.Clusters[name] = &c
 	d.note("cluster %s changed", name)
@@ -179,6 +189,8 @@ func (d *day) editRoutes() {
 
 // judgeHealth does what a health check's verdict does.
 func (d *day) judgeHealth() {
+	d.look()
+	defer d.look()
 	for _, c := range *d.p.clusters.Load() {
 		s := c.spec.Load()
 		for _, h := range s.lb.View().Hosts() {
@@ -202,11 +214,14 @@ type dayInstance struct {
 	order   []*dayServer // of conns, with some that have gone
 	ends    []*dayEnd    // of tunnels, those that have ended among them
 	away    bool
+
+	marked               bool          // it has failed its checks, or is ejected
+	markedAt, unmarkedAt time.Duration // when it was last
 }
 
 func (d *day) addInstance(cluster, addr string) {
 	i := &dayInstance{d: d, cluster: cluster, addr: reactor.TCPAddr(netip.MustParseAddrPort(addr)), conns: map[*dayServer]struct{}{}}
-	d.instances = append(d.instances, i)
+	d.instances, d.at[i.addr.AddrPort] = append(d.instances, i), i
 	i.away = true
 	i.comeBack()
 }

@@ -11,15 +11,17 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/filter/fault"
-	"github.com/outrigger-mesh/outrigger/pkg/filter/localratelimit"
+	"github.com/outrigger-mesh/outrigger/pkg/filter/statefulsession"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
 // dayPlan is what was drawn for a proxy and stays, so that what clients see can be judged.
 type dayPlan struct {
 	routes      []*dayRoute
-	clusters    []string // those that routes name, without the mirrors'
+	favourite   *dayRoute // nil: none
+	clusters    []string  // those that routes name, without the mirrors'
 	filters     []filter.Spec
+	rates       *filter.Spec  // the local rate limit's; nil: there is none
 	faultDelay  time.Duration // most that a filter waits
 	slow        bool          // responses may be, on purpose
 	turns       int           // clusters that a request may come to, by a fallback 2
@@ -29,6 +31,9 @@ type dayPlan struct {
 	pressure    bool          // there is an overload manager
 	tcp         dayTCP
 	upgrades    bool
+
+	sessions, strict bool   // requests to /session/ have one
+	sessionHeader    string // where it is; "": in a cookie
 }
 
 // dayRoute is a route, by its prefix.
@@ -37,7 +42,16 @@ type dayRoute struct {
 	timeout time.Duration // 0: none
 	retries int           // most, of the policy; 0: it has none
 	mirror  bool
+	label   string // of the subset that it asks for
 	res     *resource.Route
+}
+
+// route draws the route of a request: in some days half of them go to the same one.
+func (p *dayPlan) route(rng *rand.Rand) *dayRoute {
+	if p.favourite != nil && maybe(rng, 1, 2) {
+		return p.favourite
+	}
+	return one(rng, p.routes...)
 }
 
 // longest is a time after which nothing may be left of traffic.
@@ -127,6 +141,7 @@ func (d *day) drawCluster(name string, index int) {
 	c.HTTP2Options = resource.HTTP2Options{MaxConcurrentStreams: one[uint32](rng, 0, 1, 5), StreamWindow: one[uint32](rng, 0, 4096), KeepAliveInterval: one(rng, 0, 0, 700*ms), KeepAliveTimeout: 300 * ms}
 	c.CloseOnHealthFailure = maybe(rng, 1, 3)
 	c.LB = drawBalancing(rng)
+	c.LB.Subsets = drawSubsets(rng)
 	c.Default = drawLimits(rng)
 	c.High = drawLimits(rng)
 	if maybe(rng, 1, 2) {
@@ -175,7 +190,7 @@ func drawBalancing(rng *rand.Rand) resource.LoadBalancing {
 		l.SlowStart = resource.SlowStart{Window: one(rng, 0, time.Second), Aggression: 1, MinWeightPercent: 10}
 	}
 	if maybe(rng, 1, 2) {
-		l.HasPanic, l.PanicThreshold, l.FailOnPanic = true, float64(rng.IntN(100)), maybe(rng, 1, 4)
+		l.HasPanic, l.PanicThreshold, l.FailOnPanic = true, float64(rng.IntN(100)*rng.IntN(2)), maybe(rng, 1, 4)
 	}
 	l.LocalityWeighted = maybe(rng, 1, 3)
 	return l
@@ -246,6 +261,21 @@ func (d *day) drawRoutes() {
 		a.TotalWeight = uint32(len(a.Clusters))
 		a.MaxDuration = one(rng, 0, 500*ms)
 	})
+	add("/subset/", func(r *dayRoute, a *resource.RouteAction) {
+		if r.label = one(rng, append(labelsOf, "c")...); maybe(rng, 1, 2) {
+			retries(r, a)
+		}
+		a.Clusters[0].MetadataMatch = wantsLabel(r.label)
+	})
+	add(keptPrefix, func(r *dayRoute, a *resource.RouteAction) {
+		if drawKept(d, a); maybe(rng, 1, 4) {
+			retries(r, a)
+		}
+	})
+	add("/session/", func(_ *dayRoute, a *resource.RouteAction) { a.Hash = nil })
+	if maybe(rng, 1, 2) {
+		p.favourite = one(rng, p.routes...)
+	}
 	p.routes = append(p.routes, &dayRoute{prefix: "/direct/"})
 	vh.Routes = append(vh.Routes, &resource.Route{Name: "direct", Match: resource.RouteMatch{Kind: resource.PathPrefix, Path: "/direct/"}, Direct: &resource.DirectResponse{Status: 418, Body: []byte("tea")}})
 }
@@ -267,12 +297,14 @@ func (d *day) drawFilters(m *resource.HTTPManager) {
 			Slow: &resource.FaultRate{Percent: partOf(10), Fixed: one[uint64](rng, 1, 64)},
 		})
 	}
-	if maybe(rng, 1, 3) {
-		add(localratelimit.Spec(), &resource.LocalRateLimit{
-			StatPrefix: "rl", Status: 429, Enabled: partOf(100), Enforced: partOf(100), AlwaysDefault: true, MaxDynamic: 20, PerConnection: maybe(rng, 1, 2),
-			Bucket: &resource.TokenBucket{Max: uint32(3 + rng.IntN(30)), PerFill: 5, Interval: 50 * ms},
-		})
+	if p.sessions = maybe(rng, 1, 2); p.sessions {
+		config, err := statefulsession.Spec().Parse(d.drawSession())
+		if err != nil {
+			d.fail("%v", err)
+		}
+		add(statefulsession.Spec(), config)
 	}
+	d.drawLimiters(add)
 }
 
 // drawOverload draws an overload manager whose pressure the day sets.

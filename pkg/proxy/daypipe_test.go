@@ -25,6 +25,7 @@ type dayEnd struct {
 	server bool
 	far    *dayEnd // nil until either of both has heard the other's name
 	early  []byte  // heard before that
+	web    *dayWeb // it talks in frames of WebSocket
 
 	total, said, heard int
 
@@ -122,6 +123,10 @@ func (e *dayEnd) begin() {
 	rng := e.d.rng
 	e.open = true
 	e.later(time.Duration(rng.IntN(20)*rng.IntN(2))*ms, e.talk)
+	if e.web != nil && e.web.lasting {
+		e.web.keepUp()
+		return
+	}
 	if !maybe(rng, 1, 4) {
 		return
 	}
@@ -148,7 +153,11 @@ func (e *dayEnd) talk() {
 	case e.said < e.total:
 		from := e.said
 		e.said += 1 + rng.IntN(e.total-e.said)
-		e.wire.write(e.text.appendTo(nil, from, e.said))
+		b := e.text.appendTo(nil, from, e.said)
+		if e.web != nil {
+			b = e.web.frames(b, e.total-e.said)
+		}
+		e.wire.write(b)
 		e.later(time.Duration(rng.IntN(50)*rng.IntN(3))*ms, e.talk)
 	case !e.silent:
 		e.finish()
@@ -189,6 +198,11 @@ func (e *dayEnd) hears(b []byte) {
 	d.traffic = d.world.Now()
 	if e.over {
 		return
+	}
+	if e.web != nil {
+		if b = e.web.hears(b); len(b) == 0 {
+			return
+		}
 	}
 	e.early = append(e.early, b...)
 	if e.far == nil {
@@ -250,7 +264,7 @@ func (e *dayEnd) freeze() {
 
 // calmDown has an end that is still there come to its end.
 func (e *dayEnd) calmDown() {
-	if e.over {
+	if e.over || e.web != nil && e.web.lasting {
 		return
 	}
 	e.silent, e.stuck = false, false
@@ -288,12 +302,13 @@ func (d *day) judgeEnds() {
 			}
 			continue
 		}
+		e.judgeWeb()
 		switch {
 		case e.records != 1:
 			d.fail("%s has %d records, want one", e, e.records)
-		case r.BytesReceived > uint64(e.said) || r.BytesReceived < uint64(f.heard):
+		case e.web == nil && r.BytesReceived > uint64(e.said) || r.BytesReceived < uint64(f.heard):
 			d.fail("%s: recorded %d bytes from it, want %d to %d", e, r.BytesReceived, f.heard, e.said)
-		case r.BytesSent > uint64(f.said) || r.BytesSent < uint64(e.heard):
+		case e.web == nil && r.BytesSent > uint64(f.said) || r.BytesSent < uint64(e.heard):
 			d.fail("%s: recorded %d bytes to it, want %d to %d", e, r.BytesSent, e.heard, f.said)
 		case !e.plain() || e.rough || f.rough:
 		case e.broke || f.broke || !e.eof || !f.eof:

@@ -5,6 +5,7 @@ package proxy
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"strconv"
 	"time"
 
@@ -23,6 +24,9 @@ type dayRequest struct {
 	chunked bool
 	trailer *codec.Header
 	text    dayText
+	session netip.AddrPort // that it belongs to
+	astray  bool           // it was elsewhere at first
+	kept    *dayKept       // of a route whose answers are kept
 
 	began, end time.Duration // end: 0, nobody knows yet what became of it
 	sentHead   bool
@@ -32,11 +36,13 @@ type dayRequest struct {
 
 	status   int // of the answer, 0: none
 	upstream bool
-	want     int // bytes of the answer that its instance announced; -1: none
-	got      int
-	whole    bool
-	cut      bool
-	code     http2.ErrorCode
+	// fromCache: the answer is one that was kept, and text is its.
+	fromCache bool
+	want      int // bytes of the answer that its instance announced; -1: none
+	got       int
+	whole     bool
+	cut       bool
+	code      http2.ErrorCode
 
 	arrivals int // at instances, but for mirrors
 	records  int
@@ -50,8 +56,11 @@ func (d *day) request(c *dayClient) *dayRequest {
 	rng := d.rng
 	d.lastID++
 	d.sums.requests++
-	r := &dayRequest{c: c, id: d.lastID, route: one(rng, d.plan.routes...), began: d.world.Now(), want: -1, text: textOf(d.lastID)}
+	r := &dayRequest{c: c, id: d.lastID, route: d.plan.route(rng), began: d.world.Now(), want: -1, text: textOf(d.lastID)}
 	name := one(rng, dayMethods...)
+	if r.route.prefix == keptPrefix && maybe(rng, 6, 7) {
+		name = "GET"
+	}
 	r.method = codec.ParseMethod([]byte(name))
 	if name == "POST" || name == "PUT" {
 		if r.length = rng.IntN(3) * rng.IntN(2000); maybe(rng, 1, 20) {
@@ -82,6 +91,8 @@ func (r *dayRequest) head(rng *rand.Rand) *codec.RequestHead {
 	}
 	h.AddString("x-id", strconv.FormatUint(r.id, 10))
 	h.AddString("x-len", strconv.Itoa(r.length))
+	r.resume(h)
+	r.keptHead(h)
 	return h
 }
 
@@ -89,6 +100,9 @@ func (r *dayRequest) head(rng *rand.Rand) *codec.RequestHead {
 func (r *dayRequest) gotHead(h *codec.ResponseHead) {
 	d := r.c.d
 	r.status = h.Status
+	if r.fromKept(h) {
+		return
+	}
 	if v := h.Get("x-id"); v != nil {
 		if string(v) != strconv.FormatUint(r.id, 10) {
 			d.fail("%s: the answer to %s", r, v)
@@ -97,6 +111,7 @@ func (r *dayRequest) gotHead(h *codec.ResponseHead) {
 			d.fail("%s: a mirror's answer", r)
 		}
 		r.upstream = true
+		r.told(h, string(h.Get("x-at")))
 		if n, err := strconv.Atoi(string(h.Get("x-len"))); err == nil && !h.NoBody && r.method != codec.MethodHead {
 			r.want = n
 		}
@@ -104,7 +119,7 @@ func (r *dayRequest) gotHead(h *codec.ResponseHead) {
 }
 
 func (r *dayRequest) gotData(b []byte) {
-	if r.upstream && !r.text.check(r.got, b) {
+	if (r.upstream || r.fromCache) && !r.text.check(r.got, b) {
 		r.c.d.fail("%s: the body of another at %d: %q", r, r.got, b[:min(len(b), 100)])
 	}
 	r.got += len(b)
@@ -118,6 +133,7 @@ func (r *dayRequest) complete() {
 	}
 	r.whole = true
 	r.ends()
+	r.keptWhole()
 	d.sums.answers++
 }
 
@@ -141,10 +157,11 @@ func (r *dayRequest) ends() {
 }
 
 // arrived counts it at an instance.
-func (r *dayRequest) arrived(cluster string) {
-	if cluster == "m" {
+func (r *dayRequest) arrived(i *dayInstance) {
+	if i.cluster == "m" {
 		return
 	}
+	r.mayCome(i)
 	r.arrivals++
 	d := r.c.d
 	if most := d.plan.turns * (1 + max(r.route.retries, 1)); r.arrivals > most {
@@ -179,7 +196,11 @@ func (r *dayRequest) logged(x *record.Record) {
 
 // judge compares what all have seen of the requests of a wave.
 func (d *day) judge() {
+	d.forgetPlaces()
+	d.forgetKept()
 	for id, r := range d.requests {
+		r.judgeSession()
+		r.judgeKept()
 		switch {
 		case r.status != 0 && r.sent && r.records != 1:
 			d.fail("%s: answered, with %d records", r, r.records)

@@ -180,7 +180,7 @@ func (s *dayServer) RequestHead(id uint32, h *codec.RequestHead, last bool) erro
 		d.sums.mirrored++
 	}
 	if q != nil { // else its exchange has ended, and what was sent has taken longer
-		q.arrived(s.i.cluster)
+		q.arrived(s.i)
 	}
 	if maybe(d.rng, d.hard.early, 100) && !last {
 		s.later(time.Duration(d.rng.IntN(5))*ms, func() { s.answer(id, a) })
@@ -327,9 +327,11 @@ func (s *dayServer) draw(a *dayAsked) *dayAnswer {
 	r.end = maybe(rng, 1, 15) || r.toClose
 	h.AddString("x-id", strconv.FormatUint(a.id, 10))
 	h.AddString("x-from", s.i.cluster)
+	h.AddString("x-at", s.i.addr.String())
 	if !r.toClose || r.cutAfter < 0 || r.reset { // else nobody can know where it should have ended
 		h.AddString("x-len", strconv.Itoa(r.length))
 	}
+	s.keptAnswer(a, r)
 	h.BodyLength = int64(r.length)
 	if r.chunked || r.toClose {
 		h.BodyLength = codec.BodyChunked

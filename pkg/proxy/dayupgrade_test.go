@@ -38,6 +38,7 @@ func (d *day) drawUpgrades(m *resource.HTTPManager) {
 	vh.Routes = append([]*resource.Route{
 		route(resource.RouteMatch{Kind: resource.PathPrefix, Path: "/up/"}, one(rng, p.clusters...), resource.Upgrade{Type: dayProtocol, Enabled: true}),
 		route(resource.RouteMatch{Kind: resource.PathConnect}, to, connect),
+		route(resource.RouteMatch{Kind: resource.PathPrefix, Path: "/ws/"}, one(rng, p.clusters...), resource.Upgrade{Type: dayWebSocket, Enabled: true}),
 	}, vh.Routes...)
 }
 
@@ -80,7 +81,7 @@ func (d *day) connectAsker() {
 	e := d.newEnd(false, peerWire{p})
 	a.ends[0] = e
 	d.pipes[p.LocalAddr()] = e
-	h := a.request(e, maybe(rng, 1, 2))
+	h := a.request(e, !d.lasting && maybe(rng, 1, 2))
 	if h.Upgrade {
 		a.dec.ExpectUpgrade(h.Method)
 	} else {
@@ -102,6 +103,10 @@ func (a *dayAsker) request(e *dayEnd, connect bool) *codec.RequestHead {
 		h.SetPath([]byte("/up/" + strconv.FormatUint(e.id(), 10)))
 		h.Upgrade = true
 		h.SetUpgrade([]byte(dayProtocol))
+		if a.d.lasting || maybe(a.d.rng, 1, 2) {
+			e.speaksWeb()
+			webHead(h, strconv.FormatUint(e.id(), 10), a.h2 == nil)
+		}
 	}
 	h.AddString("x-id", strconv.FormatUint(e.id(), 10))
 	return h
@@ -312,6 +317,8 @@ func (s *dayServer) asksTunnel(id uint32, h *codec.RequestHead) {
 	d := s.i.d
 	rng, w := d.rng, &d.hard
 	connect := !h.Upgrade
+	web := h.Upgrade && codec.EqualFold(h.UpgradeProtocol(), dayWebSocket)
+	key := append([]byte(nil), h.Get(webSocketKey)...)
 	if s.h2 == nil {
 		s.busy = true
 	} else {
@@ -340,7 +347,14 @@ func (s *dayServer) asksTunnel(id uint32, h *codec.RequestHead) {
 		if s.h2 == nil {
 			s.end = d.newEnd(true, peerWire{s.p})
 			s.i.ends = append(s.i.ends, s.end)
-			if connect {
+			if web {
+				s.end.speaksWeb()
+				accept := ""
+				if len(key) > 0 {
+					accept = webSocketAccept + ": " + acceptWeb(key) + "\r\n"
+				}
+				s.p.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: " + dayWebSocket + "\r\n" + accept + "\r\n"))
+			} else if connect {
 				s.p.Write([]byte("HTTP/1.1 200 OK\r\n\r\n"))
 			} else {
 				s.p.Write([]byte("HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: " + dayProtocol + "\r\n\r\n"))
@@ -359,6 +373,9 @@ func (s *dayServer) asksTunnel(id uint32, h *codec.RequestHead) {
 		e := d.newEnd(true, &streamWire{p: s.p, h2: s.h2, id: id, flush: s.flush})
 		s.streams[id] = e
 		s.i.ends = append(s.i.ends, e)
+		if web {
+			e.speaksWeb()
+		}
 		s.p.Write(s.h2.AppendResponse(nil, id, &codec.ResponseHead{Status: 200, Protocol: codec.HTTP11, BodyLength: codec.BodyChunked}, false))
 		e.begin()
 	})

@@ -96,3 +96,6 @@ func (s *store) counts(worker int, dst []filter.Count) []filter.Count {
 	}
 	return dst
 }
+
+// StateForTest reads the controller of a configuration that Spec().Parse has made.
+func StateForTest(config any) State { return config.(*shared).state() }
