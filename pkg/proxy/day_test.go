@@ -94,7 +94,7 @@ type daySums struct {
 	connections, mirrored                    int
 	tunnels, wholeTunnels, tcpRecords        int
 	ejections, limited, adapted, fromKept    int
-	goneAway                                 int
+	goneAway, shed                           int
 }
 
 func (s *daySums) add(o *daySums) {
@@ -119,11 +119,12 @@ func (s *daySums) add(o *daySums) {
 	s.adapted += o.adapted
 	s.fromKept += o.fromKept
 	s.goneAway += o.goneAway
+	s.shed += o.shed
 }
 
 func (s *daySums) String() string {
-	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d tunnels (%d to the end of both sides, %d ends of WebSockets told to go), %d ejections, %d refused by rate limits, %d changes of adaptive limits, %d answers that were kept, %d faults, %d updates, %d audits",
-		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.tunnels, s.wholeTunnels, s.goneAway, s.ejections, s.limited, s.adapted, s.fromKept, s.faults, s.updates, s.audit)
+	return fmt.Sprintf("%.1f virtual hours, %d connections, %d requests (%d answered, %d cut), %d attempts, %d served upstream, %d tunnels (%d to the end of both sides, %d ends of WebSockets told to go), %d ejections, %d refused by rate limits, %d changes of adaptive limits, %d answers that were kept, %d let go of under pressure, %d faults, %d updates, %d audits",
+		s.virtual.Hours(), s.connections, s.requests, s.answers, s.cut, s.attempts, s.served, s.tunnels, s.wholeTunnels, s.goneAway, s.ejections, s.limited, s.adapted, s.fromKept, s.shed, s.faults, s.updates, s.audit)
 }
 
 // day is one seed's proxy with all around it.
@@ -225,7 +226,7 @@ func (d *day) drainRecords() {
 func (d *day) apply() {
 	d.snap.Version++
 	d.sums.updates++
-	d.watch.before(d)
+	d.watch.prepare(d)
 	d.look()
 	if err := d.p.Apply(frozen(d.snap)); err != nil {
 		d.fail("apply: %v", err)

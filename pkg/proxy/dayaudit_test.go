@@ -21,7 +21,9 @@ type dayWatch struct {
 	removed map[string]*resource.Cluster // taken away for a while
 	steps   int
 	counts  []filter.Count
-	ticks   uint64 // of the loops at the last step
+	shed    uint64  // by load-shed points, at the last step
+	before  float64 // the pressure then
+	ticks   uint64  // of the loops at the last step
 }
 
 // watchedLimits are those of one priority of one cluster. What was in use when they were
@@ -34,8 +36,8 @@ type watchedLimits struct {
 	left                                    uint32 // connections at the last look
 }
 
-// before and clusters are called around an Apply.
-func (w *dayWatch) before(d *day) {
+// prepare and clusters are called around an Apply.
+func (w *dayWatch) prepare(d *day) {
 	if w.known == nil {
 		w.known, w.removed = map[*breaker.Limits]*watchedLimits{}, map[string]*resource.Cluster{}
 	}
@@ -80,6 +82,7 @@ func (w *dayWatch) step(d *day) {
 			}
 		}
 	}
+	w.points(d)
 	w.rates(d)
 	w.concurrency(d)
 	if w.steps++; w.steps%32 == 0 {
@@ -112,6 +115,22 @@ func (l *watchedLimits) look(d *day) {
 		check("connections", &l.connections, u.Connections, pools) // each pool may have one
 		l.left = u.Connections.Active
 	}
+}
+
+// points looks whether load-shed points have let go of anything without pressure.
+func (w *dayWatch) points(d *day) {
+	if !d.plan.pressure {
+		return
+	}
+	n := uint64(0)
+	for _, p := range d.p.overload.PointList() {
+		n += p.Shed
+	}
+	if n > w.shed && d.pressure == 0 && w.before == 0 {
+		d.fail("something was let go of without pressure: %+v", d.p.overload.PointList())
+	}
+	d.sums.shed += int(n - w.shed)
+	w.shed, w.before = n, d.pressure
 }
 
 // ejections looks at what outlier detection does: no host is ejected beyond

@@ -324,6 +324,11 @@ func (d *day) drawOverload(o *Options) {
 			o.Overload.Actions = append(o.Overload.Actions, a)
 		}
 	}
+	for k := range resource.LoadShedPoints {
+		if maybe(rng, 1, 4) {
+			o.Overload.Points = append(o.Overload.Points, resource.LoadShedPoint{Kind: k, Triggers: []resource.OverloadTrigger{{Monitor: "p", From: 0.1 + 0.2*float64(rng.IntN(4)), To: 0.9}}})
+		}
+	}
 }
 
 // press sets the pressure.
