@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,7 +55,8 @@ func TestMain(m *testing.M) {
 
 // scripted is a data plane that binds its outbound address and otherwise waits for
 // files: "configured" makes it ready, "drained" ends a drain. It writes what it was
-// asked to do into "events".
+// asked to do into "events", and how many bytes of heap are for one sample of a
+// profile into "heapsamples".
 type scripted struct {
 	succession // nothing is handed over
 	dir        string
@@ -69,6 +71,9 @@ func startScripted(dir string, env environment) (*scripted, error) {
 	l, err := net.Listen("tcp", env.Options.Outbound)
 	if err != nil {
 		return nil, fmt.Errorf("--outbound: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "heapsamples"), fmt.Append(nil, runtime.MemProfileRate), 0o600); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s := &scripted{dir: dir, listener: l, configured: make(chan struct{}), failed: make(chan error, 1), stop: cancel}

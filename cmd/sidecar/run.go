@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -59,6 +60,11 @@ type process struct {
 
 // startProcess starts everything; what it started is closed again on an error.
 func startProcess(ctx context.Context, o Options, p parts) (_ *process, err error) {
+	if !o.AdminProfiling {
+		// Nobody can ask for them, and each new place of an allocation that is sampled
+		// makes another page of a large table resident, for good.
+		runtime.MemProfileRate = 0
+	}
 	log, level, err := newLogger(os.Stderr, o.LogLevel)
 	if err != nil {
 		return nil, err

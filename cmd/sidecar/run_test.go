@@ -46,6 +46,20 @@ func TestASidecarRegistersWhenConfiguredAndLeavesBeforeItDrains(t *testing.T) {
 	}
 }
 
+// The table of the places that samples come from is never given back.
+func TestOnlyASidecarThatMayBeProfiledSamplesItsHeap(t *testing.T) {
+	for flag, samples := range map[string]bool{"": false, "--admin-profiling": true} {
+		cp := startControlPlane(t)
+		s := startSidecar(t, cp.common(strings.Fields(flag)...)...)
+		s.touch("configured")
+		eventually(t, "it is ready", func() bool { return strings.Contains(s.stderr.String(), "msg=ready") })
+		b, err := os.ReadFile(filepath.Join(s.dir, "heapsamples"))
+		if got := string(b); err != nil || (got != "0") != samples {
+			t.Errorf("with %q one sample for %s bytes: %v", flag, got, err)
+		}
+	}
+}
+
 func TestTheAdminPortCanEndASidecar(t *testing.T) {
 	cp := startControlPlane(t)
 	s := startSidecar(t, cp.common()...)
