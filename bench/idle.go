@@ -17,7 +17,8 @@ const (
 	idleLimit = 5 * time.Second // for one request of an idle connection
 
 	// A proxy is at rest when its memory has changed by no more than restChange
-	// bytes for restFor.
+	// bytes for restFor, which is longer than a sidecar waits before it gives back
+	// what a configuration needed.
 	restFor    = 4 * time.Second
 	restChange = 64 << 10
 	restPoll   = 200 * time.Millisecond

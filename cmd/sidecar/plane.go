@@ -72,6 +72,7 @@ type plane struct {
 	failed     chan error
 	first      sync.Once
 	applied    atomic.Uint64 // snapshots
+	changes    chan struct{} // has room for one: there are newly applied ones, for trim
 	latest     atomic.Pointer[resource.Snapshot]
 	trims      atomic.Uint64 // times memory was given back
 	turn       atomic.Uint64 // of clusterAddress
@@ -89,7 +90,7 @@ func startDataPlane(ctx context.Context, env environment) (_ dataPlane, err erro
 		gcpace.Start()
 	}
 	rings := proxy.NewRings(env.Options.Concurrency) // before there is garbage
-	d := &plane{env: env, configured: make(chan struct{}), failed: make(chan error, 1), taken: make(chan struct{}), counted: make(chan struct{})}
+	d := &plane{env: env, configured: make(chan struct{}), changes: make(chan struct{}, 1), failed: make(chan error, 1), taken: make(chan struct{}), counted: make(chan struct{})}
 	d.hub = tap.NewHub(tap.HubConfig{Workers: env.Options.Concurrency})
 	reg := filter.NewRegistry(all.Specs(d.hub)...)
 	if d.boot, err = loadBootstrap(&env.Options, env.Node, reg); err != nil {
@@ -261,6 +262,10 @@ func (d *plane) publish(s *resource.Snapshot) {
 	}
 	d.latest.Store(s)
 	d.applied.Add(1)
+	select {
+	case d.changes <- struct{}{}:
+	default: // one is on its way
+	}
 	d.first.Do(func() { d.done.Go(func() { d.waitAdopted(s.Version) }) })
 }
 
@@ -286,21 +291,10 @@ const (
 // trim gives memory back that a change of configuration needed and its result
 // does not, until ctx ends.
 func (d *plane) trim(ctx context.Context) error {
-	seen := d.applied.Load()
-	for dirty, first := true, true; ; {
-		select {
-		case <-ctx.Done():
+	for first := true; ; {
+		if !d.quiet(ctx) {
 			return nil
-		case <-time.After(trimQuiet):
 		}
-		if n := d.applied.Load(); n != seen {
-			seen, dirty = n, true
-			continue
-		}
-		if !dirty {
-			continue
-		}
-		dirty = false
 		if !first {
 			footprint.Release() // the pages of the program are those that traffic needs
 		} else if err := footprint.Trim(); err != nil {
@@ -312,6 +306,25 @@ func (d *plane) trim(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-time.After(trimEvery):
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.changes:
+		}
+	}
+}
+
+// quiet waits until configuration has not changed for trimQuiet; it reports false when
+// ctx ends before.
+func (d *plane) quiet(ctx context.Context) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-d.changes:
+		case <-time.After(trimQuiet):
+			return true
 		}
 	}
 }
