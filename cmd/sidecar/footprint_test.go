@@ -30,8 +30,8 @@ func TestClustersInServiceTakeLittleMemory(t *testing.T) {
 		load  func(t *testing.T) (*resource.Snapshot, any)
 		limit int64 // bytes of a cluster with ten endpoints
 	}{
-		"static":   {staticSnapshot, 4700},
-		"from xDS": {xdsSnapshot, 4700},
+		"static":   {staticSnapshot, 4400},
+		"from xDS": {xdsSnapshot, 4450},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.load(t) // descriptors and tables of types are made once

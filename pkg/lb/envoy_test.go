@@ -39,7 +39,7 @@ var envoyCases = []envoyCase{
 	{"ring-cut", "RING_HASH", map[string]any{"minimum_ring_size": 20, "maximum_ring_size": 100},
 		resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 20, MaxRingSize: 100}, otherWeights, nil},
 	{"murmur", "RING_HASH", map[string]any{"hash_function": "MURMUR_HASH_2"},
-		resource.LoadBalancing{Policy: resource.RingHash, RingHash: "murmur_hash_2"}, equalWeights, nil},
+		resource.LoadBalancing{Policy: resource.RingHash, MurmurHash: true}, equalWeights, nil},
 	{"maglev", "MAGLEV", nil, resource.LoadBalancing{Policy: resource.Maglev}, equalWeights, nil},
 	{"maglev-weighted", "MAGLEV", map[string]any{"table_size": 1009},
 		resource.LoadBalancing{Policy: resource.Maglev, TableSize: 1009}, otherWeights, nil},

@@ -74,11 +74,11 @@ func TestRingHasEnvoysPoints(t *testing.T) {
 func (r *ring) points() []slot { return slices.Compact(slices.Clone(r.slots[:r.end])) }
 
 func TestRingFindsTheFirstPointAtOrAfterTheKey(t *testing.T) {
-	for _, size := range []int{1, 2, 12, 1000, 1024, 1025, 5000} {
+	for _, size := range []uint32{1, 2, 12, 1000, 1024, 1025, 5000} {
 		tab, _ := tableOf(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: size, MaxRingSize: size}, numbered(1, 2, 3))
 		r := tab.(*ring)
 		points := r.points()
-		if len(points) != size {
+		if len(points) != int(size) {
 			t.Fatalf("ring of %d points, want %d", len(points), size)
 		}
 		keys := []uint64{0, 1, math.MaxUint64}
@@ -103,7 +103,10 @@ func TestRingFindsTheFirstPointAtOrAfterTheKey(t *testing.T) {
 func TestRingSizeStaysWithinItsLimits(t *testing.T) {
 	a := numbered(1, 2, 3)
 	a.Localities[0].Endpoints[2].Weight = 1000
-	for _, tt := range []struct{ min, max, wantMin, wantMax int }{
+	for _, tt := range []struct {
+		min, max         uint32
+		wantMin, wantMax int
+	}{
 		{0, 0, 2004, 2005},  // the minimum would give the light hosts one point and a bit
 		{10, 500, 500, 501}, // cut: light hosts may get none
 		{4000, 0, 4000, 4010},
@@ -119,7 +122,7 @@ func TestRingSizeStaysWithinItsLimits(t *testing.T) {
 func hashPolicies() map[string]resource.LoadBalancing {
 	return map[string]resource.LoadBalancing{
 		"ring":   {Policy: resource.RingHash, MinRingSize: 10000},
-		"murmur": {Policy: resource.RingHash, MinRingSize: 10000, RingHash: "murmur_hash_2"},
+		"murmur": {Policy: resource.RingHash, MinRingSize: 10000, MurmurHash: true},
 		"maglev": {Policy: resource.Maglev},
 	}
 }

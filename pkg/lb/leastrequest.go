@@ -29,7 +29,7 @@ type leastCursor struct {
 }
 
 func newLeastRequest(cfg *resource.LoadBalancing, seed uint64) Picker {
-	p := &leastRequest{rng: seed, choices: cfg.ChoiceCount, scan: cfg.FullScan, bias: max(cfg.ActiveRequestBias, 0)}
+	p := &leastRequest{rng: seed, choices: int(cfg.ChoiceCount), scan: cfg.FullScan, bias: max(cfg.ActiveRequestBias, 0)}
 	if p.choices < 1 {
 		p.choices = defaultChoiceCount
 	}

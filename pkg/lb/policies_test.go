@@ -31,8 +31,8 @@ func TestRandomConforms(t *testing.T) {
 }
 
 func TestRingHashConforms(t *testing.T) {
-	for _, hash := range []string{"xx_hash", "murmur_hash_2"} {
-		lbtest.Run(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 1 << 16, RingHash: hash},
+	for _, murmur := range []bool{false, true} {
+		lbtest.Run(t, resource.LoadBalancing{Policy: resource.RingHash, MinRingSize: 1 << 16, MurmurHash: murmur},
 			lbtest.Traits{Tolerance: .06})
 	}
 }

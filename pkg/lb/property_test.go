@@ -31,9 +31,9 @@ func randomAssignment(rng *rand.Rand) *resource.Assignment {
 
 func randomBalancing(rng *rand.Rand) resource.LoadBalancing {
 	return resource.LoadBalancing{
-		Policy: Policies()[rng.IntN(len(policies))], ChoiceCount: rng.IntN(4), ActiveRequestBias: float64(rng.IntN(3)),
+		Policy: Policies()[rng.IntN(len(policies))], ChoiceCount: rng.Uint32N(4), ActiveRequestBias: float64(rng.IntN(3)),
 		FullScan: rng.IntN(4) == 0, SlowStart: resource.SlowStart{Window: time.Duration(rng.IntN(3)) * time.Second, Aggression: 1, MinWeightPercent: 10},
-		HashBalanceFactor: uint32(rng.IntN(2) * 110), MinRingSize: rng.IntN(50), MaxRingSize: 10 + rng.IntN(100), TableSize: 251,
+		HashBalanceFactor: uint32(rng.IntN(2) * 110), MinRingSize: rng.Uint32N(50), MaxRingSize: 10 + rng.Uint32N(100), TableSize: 251,
 		HasPanic: rng.IntN(2) == 0, PanicThreshold: float64(rng.IntN(120)),
 		FailOnPanic: rng.IntN(4) == 0, LocalityWeighted: rng.IntN(2) == 0,
 	}

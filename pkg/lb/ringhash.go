@@ -37,7 +37,7 @@ func (s *slot) hash() uint64 { return uint64(s.high)<<32 | uint64(s.low) }
 // buildRing gives each host points in proportion to its share, as many as make
 // the ring at least the minimum size, with at least one for the smallest share.
 func buildRing(s *Set, shares []float64, cfg *resource.LoadBalancing) table {
-	minSize, maxSize := cfg.MinRingSize, cfg.MaxRingSize
+	minSize, maxSize := int(cfg.MinRingSize), int(cfg.MaxRingSize)
 	if minSize <= 0 {
 		minSize = defaultMinRing
 	}
@@ -54,7 +54,7 @@ func buildRing(s *Set, shares []float64, cfg *resource.LoadBalancing) table {
 	}
 	points := make([]point, 0, int(math.Ceil(scale))+1)
 	hash := xxhash.Sum64
-	if cfg.RingHash == "murmur_hash_2" {
+	if cfg.MurmurHash {
 		hash = murmur2
 	}
 	var key []byte

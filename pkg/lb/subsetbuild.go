@@ -215,11 +215,11 @@ func tableBytes(cfg *resource.LoadBalancing) int {
 	switch cfg.Policy {
 	case resource.Maglev:
 		if cfg.TableSize > 1 {
-			return 2 * cfg.TableSize
+			return 2 * int(cfg.TableSize)
 		}
 		return 2 * defaultTableSize
 	case resource.RingHash:
-		size := cfg.MinRingSize
+		size := int(cfg.MinRingSize)
 		if size <= 0 {
 			size = defaultMinRing
 		}

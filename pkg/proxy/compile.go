@@ -351,7 +351,7 @@ func (m *manager) namesRoute(name string) bool {
 func http2Limits(o *resource.HTTP2Options, l http1.Limits) http2.Limits {
 	return http2.Limits{
 		MaxConcurrentStreams: o.MaxConcurrentStreams, InitialStreamWindow: o.StreamWindow, InitialConnWindow: o.ConnWindow,
-		HeaderTableSize: o.HeaderTableSize, MaxOutboundFrames: o.MaxOutboundFrames, MaxOutboundControlFrames: o.MaxOutboundControlFrames,
+		HeaderTableSize: o.HeaderTableSize, MaxOutboundFrames: int(o.MaxOutboundFrames), MaxOutboundControlFrames: int(o.MaxOutboundControlFrames),
 		HeadBytes: l.HeadBytes, HeaderCount: l.HeaderCount, AllowConnect: o.AllowConnect,
 	}
 }

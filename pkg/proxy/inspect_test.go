@@ -217,7 +217,7 @@ func TestAPROXYHeaderTellsTheAddressesAndIsTakenAway(t *testing.T) {
 				ch.Match.DestinationPort, ch.Match.SourcePrefixes = 443, prefixList("192.0.2.0/24")
 				ch.Match.DirectSourcePrefixes = prefixList("10.0.0.0/8", "0.0.0.0/1")
 			}
-			s.Clusters["named"].ProxyProtocol = 3 - (version + 1) // out by the other one
+			s.Clusters["named"].ProxyProtocol = uint8(3 - (version + 1)) // out by the other one
 		})
 		c := l.dial()
 		hello := helloOf(t, "a.example")

@@ -32,7 +32,7 @@ const (
 func (j *job) balancing(m *clusterv3.Cluster, c *resource.Cluster, p *place) {
 	lb := &c.LB
 	*lb = resource.LoadBalancing{
-		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1, RingHash: "xx_hash",
+		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1,
 		MinRingSize: 1024, MaxRingSize: maxRing, TableSize: defaultTableSize, PanicThreshold: 50,
 	}
 	j.commonLB(m.GetCommonLbConfig(), lb, p.field("common_lb_config"))
@@ -75,17 +75,17 @@ func (j *job) legacyPolicy(m *clusterv3.Cluster, lb *resource.LoadBalancing, p *
 	}
 	if o := m.GetRingHashLbConfig(); o != nil {
 		if v := o.GetMinimumRingSize(); v != nil {
-			lb.MinRingSize = int(min(v.GetValue(), maxRing+1))
+			lb.MinRingSize = uint32(min(v.GetValue(), maxRing+1))
 		}
 		if v := o.GetMaximumRingSize(); v != nil {
-			lb.MaxRingSize = int(min(v.GetValue(), maxRing+1))
+			lb.MaxRingSize = uint32(min(v.GetValue(), maxRing+1))
 		}
 		if o.GetHashFunction() == clusterv3.Cluster_RingHashLbConfig_MURMUR_HASH_2 {
-			lb.RingHash = "murmur_hash_2"
+			lb.MurmurHash = true
 		}
 	}
 	if v := m.GetMaglevLbConfig().GetTableSize(); v != nil {
-		lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
+		lb.TableSize = uint32(min(v.GetValue(), maxTableSize+1))
 	}
 	j.legacySubsets(m, lb, p.field("lb_subset_config"))
 }
@@ -175,7 +175,7 @@ func (j *job) policy(a *anypb.Any, lb *resource.LoadBalancing, p *place, depth i
 		j.unpack(a, &m, p)
 		lb.Policy = resource.Maglev
 		if v := m.GetTableSize(); v != nil {
-			lb.TableSize = int(min(v.GetValue(), maxTableSize+1))
+			lb.TableSize = uint32(min(v.GetValue(), maxTableSize+1))
 		}
 		lb.UseHostname = lb.UseHostname || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
 		boundLoad(lb, m.GetConsistentHashingLbConfig())
@@ -211,13 +211,13 @@ func (j *job) ringHash(a *anypb.Any, lb *resource.LoadBalancing, p *place) {
 	j.unpack(a, &m, p)
 	lb.Policy = resource.RingHash
 	if v := m.GetMinimumRingSize(); v != nil {
-		lb.MinRingSize = int(min(v.GetValue(), maxRing+1))
+		lb.MinRingSize = uint32(min(v.GetValue(), maxRing+1))
 	}
 	if v := m.GetMaximumRingSize(); v != nil {
-		lb.MaxRingSize = int(min(v.GetValue(), maxRing+1))
+		lb.MaxRingSize = uint32(min(v.GetValue(), maxRing+1))
 	}
 	if m.GetHashFunction() == ringv3.RingHash_MURMUR_HASH_2 {
-		lb.RingHash = "murmur_hash_2"
+		lb.MurmurHash = true
 	}
 	boundLoad(lb, m.GetConsistentHashingLbConfig())
 	lb.UseHostname = lb.UseHostname || m.GetUseHostnameForHashing() || m.GetConsistentHashingLbConfig().GetUseHostnameForHashing()
@@ -237,7 +237,7 @@ func (j *job) localityLB(o *commonv3.LocalityLbConfig, lb *resource.LoadBalancin
 
 func (j *job) leastRequest(lb *resource.LoadBalancing, choices interface{ GetValue() uint32 }, bias *corev3.RuntimeDouble, p *place) {
 	if n := choices.GetValue(); n != 0 {
-		lb.ChoiceCount = j.within(n, 2, 64, p.field("choice_count"))
+		lb.ChoiceCount = uint32(j.within(n, 2, 64, p.field("choice_count")))
 	}
 	if bias != nil {
 		lb.ActiveRequestBias = bias.GetDefaultValue()
@@ -250,7 +250,7 @@ func (j *job) leastRequest(lb *resource.LoadBalancing, choices interface{ GetVal
 func (j *job) finishLB(lb *resource.LoadBalancing, p *place) {
 	j.only(lb.MinRingSize < 1 || lb.MaxRingSize > maxRing || lb.MinRingSize > lb.MaxRingSize, p,
 		"ring_hash: sizes must be at least 1, at most 8388608, the minimum not above the maximum")
-	j.only(lb.TableSize < 2 || lb.TableSize > maxTableSize || !prime(lb.TableSize), p, "maglev: table_size must be prime and at most 5000011")
+	j.only(lb.TableSize < 2 || lb.TableSize > maxTableSize || !prime(int(lb.TableSize)), p, "maglev: table_size must be prime and at most 5000011")
 }
 
 func prime(n int) bool {

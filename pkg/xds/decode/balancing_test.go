@@ -22,7 +22,7 @@ func TestBalancingIsRead(t *testing.T) {
 	slow := resource.SlowStart{Window: 30 * time.Second, Aggression: 2, MinWeightPercent: 5}
 	const slowText = `slow_start_config: {slow_start_window: 30s, aggression: {default_value: 2}, min_weight_percent: {value: 5}}`
 	usual := resource.LoadBalancing{
-		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1, RingHash: "xx_hash",
+		Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1,
 		MinRingSize: 1024, MaxRingSize: 8 << 20, TableSize: 65537, PanicThreshold: 50,
 	}
 	for _, c := range []struct {

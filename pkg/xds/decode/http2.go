@@ -30,10 +30,10 @@ func (j *job) http2Options(o *corev3.Http2ProtocolOptions, p *place) (h resource
 		h.ConnWindow = uint32(j.within(v.GetValue(), 65535, math.MaxInt32, p.field("initial_connection_window_size")))
 	}
 	if v := o.GetMaxOutboundFrames(); v != nil {
-		h.MaxOutboundFrames = j.within(v.GetValue(), 1, math.MaxInt32, p.field("max_outbound_frames"))
+		h.MaxOutboundFrames = uint32(j.within(v.GetValue(), 1, math.MaxInt32, p.field("max_outbound_frames")))
 	}
 	if v := o.GetMaxOutboundControlFrames(); v != nil {
-		h.MaxOutboundControlFrames = j.within(v.GetValue(), 1, math.MaxInt32, p.field("max_outbound_control_frames"))
+		h.MaxOutboundControlFrames = uint32(j.within(v.GetValue(), 1, math.MaxInt32, p.field("max_outbound_control_frames")))
 	}
 	if k, at := o.GetConnectionKeepalive(), p.field("connection_keepalive"); k != nil {
 		h.KeepAliveInterval = j.duration(k.GetInterval(), 0, at.field("interval"))

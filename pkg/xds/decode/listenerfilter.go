@@ -288,6 +288,6 @@ func (j *job) upstreamSocket(t *corev3.TransportSocket, c *resource.Cluster, p *
 	if !j.unpack(t.GetTypedConfig(), &m, at) {
 		return
 	}
-	c.ProxyProtocol = 1 + int(m.GetConfig().GetVersion())&1
+	c.ProxyProtocol = 1 + uint8(m.GetConfig().GetVersion())&1
 	j.rawBuffer(m.GetTransportSocket(), at.field("transport_socket"))
 }

@@ -131,7 +131,7 @@ transport_socket: {name: p, typed_config: {"@type": type.googleapis.com/envoy.ex
 	}
 	raw := `, transport_socket: {name: raw, typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer}}`
 	for version, text := range map[int]string{1: raw, 2: ", config: {version: V2}" + raw} {
-		if c := must[resource.Cluster](t, decode.Cluster, cluster(text)); c.ProxyProtocol != version {
+		if c := must[resource.Cluster](t, decode.Cluster, cluster(text)); int(c.ProxyProtocol) != version {
 			t.Errorf("%s: version %d", text, c.ProxyProtocol)
 		}
 	}

@@ -80,7 +80,7 @@ func TestClusterDefaultsAreEnvoys(t *testing.T) {
 		MaxResponseHeaders: 100, MaxResponseHeadBytes: 60 << 10, Default: budget, High: limits,
 		LB: resource.LoadBalancing{
 			Policy: resource.RoundRobin, ChoiceCount: 2, ActiveRequestBias: 1, MinRingSize: 1024, MaxRingSize: 8 << 20,
-			RingHash: "xx_hash", TableSize: 65537, PanicThreshold: 50,
+			TableSize: 65537, PanicThreshold: 50,
 		},
 		Outlier: &resource.OutlierDetection{
 			Consecutive5xx: 5, Enforcing5xx: 100, ConsecutiveGateway: 5, ConsecutiveLocal: 5, EnforcingLocal: 100,

@@ -23,10 +23,19 @@ type Cluster struct {
 	Name        string
 	AltStatName string
 	Type        ClusterType
-	EDSName     string       // EDS resource name; the cluster's where the service name is empty
-	OriginalDst *OriginalDst // of type Original; nil otherwise
-	DNS         *DNSLookup   // of types StrictDNS and LogicalDNS; nil otherwise
-	Members     []string     // of type Aggregate: other clusters, the most preferred first
+	// There are as many clusters as services in a mesh: what is small is in one place.
+	TCPKeepAlive         bool
+	HTTP2                bool // requests go by HTTP/2
+	DownstreamProtocol   bool // requests go by the protocol that they came by
+	HTTP2Calls           bool // with DownstreamProtocol: of HTTP/2 only calls of gRPC, others by HTTP/1.1
+	CloseOnHealthFailure bool
+	// ProxyProtocol is the version of the PROXY header that connections begin with;
+	// 0: none.
+	ProxyProtocol uint8
+	EDSName       string       // EDS resource name; the cluster's where the service name is empty
+	OriginalDst   *OriginalDst // of type Original; nil otherwise
+	DNS           *DNSLookup   // of types StrictDNS and LogicalDNS; nil otherwise
+	Members       []string     // of type Aggregate: other clusters, the most preferred first
 	// Endpoints of a static cluster; nil for EDS and DNS, none for Original and Aggregate.
 	Static *Assignment
 
@@ -37,21 +46,13 @@ type Cluster struct {
 	MaxRequestsPerConn   int // 0: no limit
 	MaxResponseHeaders   int // default 100
 	MaxResponseHeadBytes int // default 60 KiB
-	TCPKeepAlive         bool
 	KeepAliveTime        time.Duration
-	HTTP2                bool // requests go by HTTP/2
-	DownstreamProtocol   bool // requests go by the protocol that they came by
-	HTTP2Calls           bool // with DownstreamProtocol: of HTTP/2 only calls of gRPC, others by HTTP/1.1
 	HTTP2Options         HTTP2Options
-	CloseOnHealthFailure bool
 	BindAddress          string       // upstream_bind_config source address, "" : none
 	TLS                  *UpstreamTLS // nil: plaintext
 	// SocketMatches come before TLS: the first that accepts an endpoint's metadata is
 	// for it, TLS is for those that none accepts.
 	SocketMatches []SocketMatch
-	// ProxyProtocol is the version of the PROXY header that connections begin with;
-	// 0: none.
-	ProxyProtocol int
 
 	LB       LoadBalancing
 	Default  Thresholds
@@ -90,39 +91,38 @@ const (
 type LoadBalancing struct {
 	Policy LBPolicy
 
-	ChoiceCount       int       // least_request, default 2
 	ActiveRequestBias float64   // least_request, default 1
 	BiasKey           string    // of the runtime, over ActiveRequestBias; "" for none
-	FullScan          bool      // least_request: the least of all, not of ChoiceCount
 	SlowStart         SlowStart // of round_robin and least_request
 
-	MinRingSize int    // ring_hash, default 1 024
-	MaxRingSize int    // ring_hash, default 8 388 608
-	RingHash    string // "xx_hash" (default) or "murmur_hash_2"
-	TableSize   int    // maglev, default 65 537, prime
-	UseHostname bool   // hash by hostname instead of address
+	ChoiceCount uint32 // least_request, default 2
+	MinRingSize uint32 // ring_hash, default 1 024
+	MaxRingSize uint32 // ring_hash, default 8 388 608
+	TableSize   uint32 // maglev, default 65 537, prime
 	// HashBalanceFactor bounds a host's requests in flight, in percent of its share of
 	// the cluster's; of ring_hash and maglev, 0: no bound, else at least 100.
 	HashBalanceFactor uint32
-	ShuffleAddresses  bool            // of pick_first
-	PeakEWMA          LatencyEstimate // of peak_ewma
-	ClientWeights     *ClientWeights  // of client_side_weighted_round_robin; else nil
-	// OverrideStatus are the states in which an endpoint that a request names gets it
-	// (override_host_status); 0: DefaultOverrideStatus.
-	OverrideStatus StatusSet
-
-	PanicThreshold   float64 // percent; default 50; 0: off
-	HasPanic         bool
+	// SubsetSize is how many endpoints of each priority this process uses, chosen at
+	// random (random_subsetting); 0: all.
+	SubsetSize       uint32
+	MurmurHash       bool // of ring_hash: MURMUR_HASH_2 instead of XX_HASH
+	UseHostname      bool // hash by hostname instead of address
+	FullScan         bool // least_request: the least of all, not of ChoiceCount
+	ShuffleAddresses bool // of pick_first
+	HasPanic         bool // see PanicThreshold
 	FailOnPanic      bool
 	LocalityWeighted bool
 	IgnoreNewHosts   bool // those that no active health check has seen yet count as absent
+	// OverrideStatus are the states in which an endpoint that a request names gets it
+	// (override_host_status); 0: DefaultOverrideStatus.
+	OverrideStatus StatusSet
+	PanicThreshold float64 // percent; default 50; 0: off
 
-	// SubsetSize is how many endpoints of each priority this process uses, chosen at
-	// random (random_subsetting); 0: all.
-	SubsetSize uint32
-	Named      *NamedHosts // override_host; nil: off
-	ZoneAware  *ZoneAware  // nil: the defaults
-	Subsets    *Subsets    // nil: none
+	PeakEWMA      LatencyEstimate // of peak_ewma
+	ClientWeights *ClientWeights  // of client_side_weighted_round_robin; else nil
+	Named         *NamedHosts     // override_host; nil: off
+	ZoneAware     *ZoneAware      // nil: the defaults
+	Subsets       *Subsets        // nil: none
 }
 
 // Thresholds are the limits of one routing priority. They are exact over workers.
@@ -131,11 +131,11 @@ type Thresholds struct {
 	MaxPending      uint32 // default 1024
 	MaxRequests     uint32 // default 1024
 	MaxRetries      uint32 // default 3, where there is no budget
-	RetryBudget     bool
-	BudgetPercent   float64 // default 20
-	MinRetries      uint32  // default 3
-	TrackRemaining  bool
+	MinRetries      uint32 // default 3
 	MaxConnsPerHost uint32 // per_host_thresholds; 0: none
+	RetryBudget     bool
+	TrackRemaining  bool
+	BudgetPercent   float64 // default 20
 }
 
 // HealthStatus is an endpoint's health as EDS says it.

@@ -16,7 +16,7 @@ type HTTP2Options struct {
 	AllowConnect bool
 	// Frames that may wait for a peer that does not read: of all kinds, and
 	// answers to its own.
-	MaxOutboundFrames, MaxOutboundControlFrames int
+	MaxOutboundFrames, MaxOutboundControlFrames uint32
 
 	// KeepAliveInterval > 0: a connection with nothing received for so long is
 	// asked for a sign of life, and closed without one in KeepAliveTimeout.
