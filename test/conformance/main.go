@@ -7,7 +7,10 @@
 //	go run ./test/conformance harness D5     # these rows; the others keep their results
 //	go run ./test/conformance -l             # what there is
 //	go run ./test/conformance -render        # after a change of rows.go
+//	OUTRIGGER_SOAK=20m go run ./test/conformance -limit 40m D22
 //
+// The environment has precedence over what a row's command sets, so the last one is
+// the long form of a row.
 // A row is one entry in rows.go. Nothing is entered by hand: a figure comes from
 // what the command printed, and a row that failed says so.
 package main
@@ -29,24 +32,24 @@ import (
 )
 
 const (
-	page     = "docs/CONFORMANCE.md"
-	rowLimit = 15 * time.Minute
-	maxNote  = 240 // bytes of a figure
+	page    = "docs/CONFORMANCE.md"
+	maxNote = 240 // bytes of a figure
 )
 
 func main() {
 	list := flag.Bool("l", false, "list the rows")
 	only := flag.Bool("render", false, "run nothing: give the page the rows of the table, with the results that it has")
+	limit := flag.Duration("limit", 15*time.Minute, "how long a row may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, flag.Args(), *list, *only); err != nil {
+	if err := run(ctx, flag.Args(), *limit, *list, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "conformance:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only []string, list, renderOnly bool) error {
+func run(ctx context.Context, only []string, limit time.Duration, list, renderOnly bool) error {
 	for _, id := range only {
 		if !slices.ContainsFunc(rows, func(r row) bool { return r.id == id }) {
 			return fmt.Errorf("no row %q; -l lists them", id)
@@ -71,7 +74,7 @@ func run(ctx context.Context, only []string, list, renderOnly bool) error {
 		if len(only) > 0 && !slices.Contains(only, r.id) {
 			continue
 		}
-		out, err := r.run(ctx)
+		out, err := r.run(ctx, limit)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -79,7 +82,10 @@ func run(ctx context.Context, only []string, list, renderOnly bool) error {
 		fmt.Printf("%-12s %s\n", r.id, results[r.id])
 		if err != nil {
 			failed = append(failed, r.id)
-			fmt.Printf("%s\n", tail(out, 2<<10))
+			for _, line := range testLine.FindAll(tail(out, 64<<10), -1) {
+				fmt.Printf("%s\n", line)
+			}
+			fmt.Printf("%s\n", tail(out, 2<<10)) // which may be of a process's log
 		}
 		// At once, so that what was run is kept if a later row is cut off.
 		if err := write(string(text), results); err != nil {
@@ -100,10 +106,12 @@ func write(text string, results map[string]string) error {
 	return os.WriteFile(page, []byte(updated), 0o644)
 }
 
-func (r row) run(ctx context.Context) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, rowLimit)
+func (r row) run(ctx context.Context, limit time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", r.command)
+	cmd := exec.CommandContext(ctx, "bash", "-c", withoutSet(r.command, os.LookupEnv))
+	// A test that hangs tells where before the row is cut off.
+	cmd.Env = append(os.Environ(), fmt.Sprintf("GOFLAGS=%s -timeout=%v", os.Getenv("GOFLAGS"), limit*9/10))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGTERM) }
 	cmd.WaitDelay = 20 * time.Second
@@ -114,11 +122,29 @@ func (r row) run(ctx context.Context) ([]byte, error) {
 	return out, err
 }
 
+// withoutSet leaves out the variables that a command sets first and the environment has
+// already.
+func withoutSet(command string, lookup func(string) (string, bool)) string {
+	kept := ""
+	for {
+		word, rest, _ := strings.Cut(command, " ")
+		name, _, isVariable := strings.Cut(word, "=")
+		if !isVariable {
+			return kept + command
+		}
+		if _, set := lookup(name); !set {
+			kept += word + " "
+		}
+		command = rest
+	}
+}
+
 var (
 	// What tests of whole processes write for this page; see test/e2e/mesh.
-	forPage = regexp.MustCompile(`(?m)CONFORMANCE \S+ (.+)$`)
-	logLine = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: ([^\[\n].*\d.*)$`)
-	passes  = regexp.MustCompile(`(?m)^\s*--- PASS: `)
+	forPage  = regexp.MustCompile(`(?m)CONFORMANCE \S+ (.+)$`)
+	logLine  = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: ([^\[\n].*\d.*)$`)
+	testLine = regexp.MustCompile(`(?m)^\s+\w+_test\.go:\d+: .*$`)
+	passes   = regexp.MustCompile(`(?m)^\s*--- PASS: `)
 )
 
 // result is the cell: what the command printed of figures, and when.

@@ -28,6 +28,21 @@ func TestThePageHasExactlyTheRowsOfTheTable(t *testing.T) {
 	}
 }
 
+func TestTheEnvironmentMakesTheLongFormOfARow(t *testing.T) {
+	set := map[string]string{"SOAK": "20m"}
+	lookup := func(name string) (string, bool) { v, ok := set[name]; return v, ok }
+	for command, want := range map[string]string{
+		"SOAK=15s go test -run 'A=B' .":        "go test -run 'A=B' .",
+		"PEERS=1 SOAK=15s go test -count=1 .":  "PEERS=1 go test -count=1 .",
+		"SOAK=15s PEERS=1 go test SOAK=1 ./x.": "PEERS=1 go test SOAK=1 ./x.",
+		"go run ./examples/quickstart":         "go run ./examples/quickstart",
+	} {
+		if got := withoutSet(command, lookup); got != want {
+			t.Errorf("%q: got %q, want %q", command, got, want)
+		}
+	}
+}
+
 func TestEveryRowNamesTestsThatExist(t *testing.T) {
 	pattern := regexp.MustCompile(`-run '([^']+)' (.+)$`)
 	seen := map[string]bool{}
