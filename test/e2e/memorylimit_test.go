@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -153,9 +154,21 @@ func TestASidecarWithTooLittleMemoryShedsLoad(t *testing.T) {
 	}()
 	crowd := newCrowd(t)
 	var refused, served, ended atomic.Int64
-	hog := func() {
+	// hog returns what is closed when all of a connection's requests have been answered or
+	// refused, or it has ended.
+	hog := func() <-chan struct{} {
 		conn := crowd.dial(s.Inbound)
+		known := make(chan struct{})
 		crowd.done.Go(func() { // ends with the connection
+			heard := map[uint32]bool{}
+			var once sync.Once
+			defer once.Do(func() { close(known) })
+			hear := func(stream uint32) {
+				// An answer that comes to its timeout is reset later.
+				if heard[stream] = true; len(heard) == greedyStreams {
+					once.Do(func() { close(known) })
+				}
+			}
 			f := http2.NewFramer(conn, conn)
 			f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
 			if _, err := conn.Write(greedyHello); err != nil {
@@ -177,22 +190,29 @@ func TestASidecarWithTooLittleMemoryShedsLoad(t *testing.T) {
 					} else {
 						refused.Add(1)
 					}
+					hear(x.StreamID)
 				case *http2.RSTStreamFrame:
-					refused.Add(1)
+					if !heard[x.StreamID] {
+						refused.Add(1)
+					}
+					hear(x.StreamID)
 				}
 			}
 		})
+		return known
 	}
 	began, peak := time.Now(), 0
 	shed := 0
-	for n := 0; s.Alive() && (time.Since(began) < lasts || shed == 0 && time.Since(began) < lasts+time.Minute); n++ {
-		hog()
+	for s.Alive() && (time.Since(began) < lasts || shed == 0 && time.Since(began) < lasts+time.Minute) {
+		known := hog()
 		// One after the other: what comes all at once is beyond any watch.
 		_ = mesh.Poll(time.Second, func() error {
-			if !s.Alive() || served.Load()+refused.Load()+ended.Load() >= int64((n+1)*greedyStreams) {
+			select {
+			case <-known:
 				return nil
+			default:
+				return errors.New("not answered")
 			}
-			return errors.New("not answered")
 		})
 		if stats, err := s.Stats(); err == nil {
 			shed, peak = stats["http.in.downstream_rq_overload_close"], max(peak, s.RSS())

@@ -44,6 +44,9 @@ func (p *Process) RSS() int { return p.memory("VmRSS:") }
 // PeakRSS is the most that RSS ever was.
 func (p *Process) PeakRSS() int { return p.memory("VmHWM:") }
 
+// Anonymous is the resident memory in bytes that is no file's: heap, stacks, tables.
+func (p *Process) Anonymous() int { return p.memory("RssAnon:") }
+
 // PSS is the resident memory in bytes, shared pages by their share.
 func (p *Process) PSS() int { return p.lineOf("smaps_rollup", "Pss:") }
 
