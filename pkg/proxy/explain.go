@@ -241,7 +241,7 @@ func (x *explainer) tcp(t *tcpProxy) {
 	for i := range t.res.Clusters {
 		w := &t.res.Clusters[i]
 		names = append(names, w.Name)
-		x.cluster(w.Name, x.p.slots[w.Name], t.clusters[i].criteria, share(w.Weight, total, len(t.res.Clusters)))
+		x.cluster(w.Name, x.p.slots[w.Name], &t.clusters[i].criteria, share(w.Weight, total, len(t.res.Clusters)))
 	}
 	x.finish(names)
 }
@@ -294,7 +294,7 @@ func (x *explainer) prepare(m *manager) bool {
 }
 
 // cluster shows one cluster with its endpoints.
-func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, percent float64) {
+func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent float64) {
 	var s *clusterSpec
 	if c != nil {
 		s = c.spec.Load()
@@ -317,8 +317,8 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	if view.InPanic() {
 		reason += ", too few are healthy: all are tried (panic)"
 	}
-	subset, outcome := view.InSubset(criteria)
-	reason += subsetReason(outcome)
+	subset, outcome := view.InSubset(asked.lb)
+	reason += subsetReason(outcome, asked.text)
 	x.step("cluster", name, "%s", reason)
 	x.named(name, s.res.LB.Named, view)
 	if c.members.Load() == nil { // of an aggregate, that of the member counts
@@ -330,13 +330,21 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 	}
 	if list := c.members.Load(); list != nil {
 		for _, m := range *list {
-			x.cluster(m.name, m, criteria, percent)
+			x.cluster(m.name, m, asked, percent)
 		}
 		return
 	}
 	if len(subset) == 0 {
-		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "no endpoints in " + name + ": 503 UH"})
-		x.empty, x.lost = append(x.empty, name), x.lost+percent
+		none := name
+		if outcome == lb.SubsetMissing && asked.text != "" {
+			none = "the subset " + asked.text + " of " + name
+			for _, h := range view.Hosts() {
+				reason, _ := endpointReason(s, view, h, x.now)
+				x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), reason + ": not in the subset" + asked.has(h)})
+			}
+		}
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "no endpoints in " + none + ": 503 UH"})
+		x.empty, x.lost = append(x.empty, none), x.lost+percent
 		return
 	}
 	x.out.Routed = true
@@ -353,7 +361,7 @@ func (x *explainer) cluster(name string, c *cluster, criteria *lb.Criteria, perc
 }
 
 // subsetReason says how requests come to their subset.
-func subsetReason(o lb.SubsetOutcome) string {
+func subsetReason(o lb.SubsetOutcome, asked string) string {
 	switch o {
 	case lb.SubsetSelected:
 		return ", the subset that the route asks for"
@@ -362,6 +370,9 @@ func subsetReason(o lb.SubsetOutcome) string {
 	case lb.SubsetFellToAny:
 		return ", all as the fallback has none"
 	case lb.SubsetMissing:
+		if asked != "" {
+			return ", no endpoint is in the subset that the route asks for (" + asked + "), and there is no fallback"
+		}
 		return ", no subset as the route asks for, and no fallback"
 	}
 	return ""
@@ -382,6 +393,9 @@ func (x *explainer) finish(names []string) {
 		if len(names) > 1 {
 			x.end("503: %s have no endpoint", what)
 			break
+		}
+		if len(x.empty) == 1 {
+			what = x.empty[0]
 		}
 		x.end("503: %s has no endpoint", what)
 	case x.usable == 0:

@@ -8,7 +8,6 @@ import (
 	"fmt"
 
 	"github.com/outrigger-mesh/outrigger/pkg/codec/grpc"
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -184,7 +183,7 @@ func (x *explainer) action(m *manager, r *route) {
 	x.sessions(m, r)
 	x.routes = a.res.Fallback
 	if a.res.ClusterHeader != "" {
-		x.clusterOfHeader(a.res.ClusterHeader, a.criteria)
+		x.clusterOfHeader(a.res.ClusterHeader, &a.criteria)
 		return
 	}
 	var names []string
@@ -197,7 +196,7 @@ func (x *explainer) action(m *manager, r *route) {
 			c = x.p.slots[name]
 		}
 		names = append(names, name)
-		x.cluster(name, c, w.criteria, share(w.res.Weight, a.total, len(a.clusters)))
+		x.cluster(name, c, &w.criteria, share(w.res.Weight, a.total, len(a.clusters)))
 	}
 	for i := range a.mirrors {
 		if m := a.mirrors[i].res; m.Cluster != "" {
@@ -207,13 +206,13 @@ func (x *explainer) action(m *manager, r *route) {
 	x.finish(names)
 }
 
-func (x *explainer) clusterOfHeader(header string, criteria *lb.Criteria) {
+func (x *explainer) clusterOfHeader(header string, asked *criteria) {
 	v, ok := requestValue(&x.head, header, &x.scratch)
 	if !ok {
 		x.end("503 NC: the route takes the cluster's name from the header %s, which is absent", header)
 		return
 	}
 	name := string(v)
-	x.cluster(name, x.p.slots[name], criteria, 100)
+	x.cluster(name, x.p.slots[name], asked, 100)
 	x.finish([]string{name})
 }

@@ -148,15 +148,15 @@ func (x *exchange) selectCluster() filter.Verdict {
 	return filter.Next
 }
 
-// criteria are the labels that the route asks of endpoints; nil: none.
-func (x *exchange) criteria() *lb.Criteria {
+// criteria are the labels that the route asks of endpoints; nobody changes them.
+func (x *exchange) criteria() *criteria {
 	if x.fallen.from != nil {
-		return nil // they are of the other cluster's endpoints
+		return &noCriteria // they are of the other cluster's endpoints
 	}
 	if x.weighted != nil {
-		return x.weighted.criteria
+		return &x.weighted.criteria
 	}
-	return x.route.action.criteria
+	return &x.route.action.criteria
 }
 
 // filterRequest runs the request hooks of the filters, then hands them what came
@@ -223,7 +223,7 @@ func (x *exchange) pickEndpoint() filter.Verdict {
 	}
 	if h == nil {
 		x.on.stats.noneHealthy++
-		return x.attemptFailed(a, &failureNoHealthy)
+		return x.attemptFailed(a, x.noHealthy())
 	}
 	a.host = h
 	x.noteHost(h)

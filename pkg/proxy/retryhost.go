@@ -14,7 +14,7 @@ func (x *exchange) pickHost() *lb.Host {
 	if p != nil {
 		r.PreviousPriorities = p.PreviousPriorities
 	}
-	h := x.on.pick(x, x.criteria())
+	h := x.on.pick(x, x.criteria().lb)
 	if p == nil || x.retriesDone() == 0 || !p.Avoid.OmitCanaries && len(p.Avoid.OmitMetadata) == 0 {
 		return h
 	}
@@ -22,7 +22,7 @@ func (x *exchange) pickHost() *lb.Host {
 		if h == nil || !x.avoids(h) {
 			break
 		}
-		h = x.on.pick(x, x.criteria())
+		h = x.on.pick(x, x.criteria().lb)
 	}
 	return h
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/substitution"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -96,7 +97,7 @@ func TestRequestsGoToTheSubsetOfTheirRoute(t *testing.T) {
 	for path, want := range map[string][2]string{
 		"/one":      {"c, the only endpoint", "the subset that the route asks for"},
 		"/two":      {"c, c, one of 2 endpoints", "the subset that the route asks for"},
-		"/nine":     {"503: c has no endpoint", "no subset as the route asks for, and no fallback"},
+		"/nine":     {"503: the subset version=9 of c has no endpoint", "no endpoint is in the subset that the route asks for (version=9), and there is no fallback"},
 		"/fallback": {"any, one of 2 endpoints", "the subset of the fallback"},
 	} {
 		e, err := r.p.Explain(Query{Listener: "l", Path: path})
@@ -107,6 +108,27 @@ func TestRequestsGoToTheSubsetOfTheirRoute(t *testing.T) {
 		if path != "/two" && e.Outcome != want[0] || !told {
 			t.Errorf("%s is explained by %q, %+v, want %q and %q", path, e.Outcome, e.Steps, want[0], want[1])
 		}
+	}
+}
+
+func TestDetailsNameTheSubsetThatIsEmpty(t *testing.T) {
+	r := newRig(t, func(s *resource.Snapshot) {
+		subsetCluster(t, s, "c", byVersion(resource.SubsetNoFallback), "1")
+		s.Listeners["l"].FilterChains[0].HTTP.LocalReplyFormat = &resource.LogFormat{JSON: []resource.LogField{
+			{Name: "details", Format: &resource.Format{Parts: []substitution.Part{{Command: "RESPONSE_CODE_DETAILS"}}}},
+		}}
+		routes := &s.Routes["r"].VirtualHosts[0].Routes
+		plain := *(*routes)[0].Action
+		plain.Clusters = []resource.WeightedCluster{{Name: "c", Weight: 1}}
+		*routes = append([]*resource.Route{{Name: "plain", Match: resource.RouteMatch{Kind: resource.PathPrefix, Path: "/plain"}, Action: &plain}}, *routes...)
+		to := &(*routes)[1].Action.Clusters[0]
+		to.MetadataMatch = &resource.MetadataMatch{Labels: []resource.Label{resource.TextLabel("stage", "my own"), resource.TextLabel("version", "9")}}
+	})
+	if resp, body := r.get("/"); resp.StatusCode != 503 || body != `{"details":"no_healthy_upstream{empty_subset:stage=my_own,version=9}"}` {
+		t.Errorf("answered %d %s", resp.StatusCode, body)
+	}
+	if _, body := r.get("/plain"); body != `{"details":"no_healthy_upstream"}` {
+		t.Errorf("without labels: %s", body)
 	}
 }
 

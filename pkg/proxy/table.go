@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
@@ -58,7 +57,7 @@ type action struct {
 	hash     []resource.HashPolicy
 	mirrors  []mirrorTarget
 	buffer   int // replay buffer limit
-	criteria *lb.Criteria
+	criteria criteria
 	hedge    bool
 }
 
@@ -67,7 +66,7 @@ type weighted struct {
 	res     *resource.WeightedCluster
 	upTo    uint32 // cumulated weight
 
-	criteria *lb.Criteria // for subsets, with the action's; nil: none
+	criteria criteria // for subsets, with the action's
 }
 
 type mirrorTarget struct {
@@ -145,11 +144,11 @@ func compileAction(vh *resource.VirtualHost, r *resource.Route, slot func(string
 	case vh.RetryBufferLimit > 0:
 		a.buffer = vh.RetryBufferLimit
 	}
-	a.criteria = lb.NewCriteria(r.Action.MetadataMatch)
+	a.criteria = newCriteria(r.Action.MetadataMatch)
 	for i := range r.Action.Clusters {
 		w := &r.Action.Clusters[i]
 		a.total += w.Weight
-		e := weighted{res: w, upTo: a.total, criteria: lb.NewCriteria(w.MetadataMatch)}
+		e := weighted{res: w, upTo: a.total, criteria: newCriteria(w.MetadataMatch)}
 		if w.Header == "" {
 			e.cluster = slot(w.Name)
 		}

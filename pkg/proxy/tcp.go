@@ -35,7 +35,7 @@ func (p *Proxy) compileTCP(_ *resource.Listener, fc *resource.FilterChain) (t *t
 	for i := range t.res.Clusters {
 		w := &t.res.Clusters[i]
 		t.total += w.Weight
-		t.clusters = append(t.clusters, weighted{cluster: p.slot(w.Name), res: w, upTo: t.total, criteria: lb.NewCriteria(w.MetadataMatch)})
+		t.clusters = append(t.clusters, weighted{cluster: p.slot(w.Name), res: w, upTo: t.total, criteria: newCriteria(w.MetadataMatch)})
 	}
 	if len(t.res.AccessLog) > 0 {
 		plan, err := accesslog.Compile(t.res.AccessLog, p.options.AccessLogs, p.logOptions())
@@ -125,7 +125,7 @@ func (t *tunnel) connect() {
 	req := lb.Request{Tried: t.tried, HostAttempts: 3}
 	for i := range t.proxy.clusters {
 		if pick < t.proxy.clusters[i].upTo {
-			c, req.Criteria = t.proxy.clusters[i].cluster, t.proxy.clusters[i].criteria
+			c, req.Criteria = t.proxy.clusters[i].cluster, t.proxy.clusters[i].criteria.lb
 			break
 		}
 	}
