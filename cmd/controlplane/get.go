@@ -164,15 +164,13 @@ func (c *client) objectTable(items []json.RawMessage, wide bool) error {
 		if o.Spec.TargetRef.Name != "" {
 			target = append(target, o.Spec.TargetRef.Name)
 		}
-		row := []string{o.Metadata.Name, strings.Join(target, ","), strconv.FormatBool(o.Status.Accepted), strconv.FormatUint(o.Metadata.Revision, 10), age(o.Metadata.CreatedAt, now)}
+		accepted := strconv.FormatBool(o.Status.Accepted)
+		if n := len(o.Status.Warnings()); n > 0 {
+			accepted += " (" + counted(n, "warning") + ")"
+		}
+		row := []string{o.Metadata.Name, strings.Join(target, ","), accepted, strconv.FormatUint(o.Metadata.Revision, 10), age(o.Metadata.CreatedAt, now)}
 		if wide {
-			var notes []string
-			for _, cond := range o.Status.Conditions {
-				if cond.Message != "" {
-					notes = append(notes, cond.Message)
-				}
-			}
-			row = append(row, o.Status.Source, strings.Join(notes, "; "))
+			row = append(row, o.Status.Source, strings.Join(o.Status.Warnings(), "; "))
 		}
 		rows = append(rows, row)
 	}

@@ -178,7 +178,7 @@ func TestRoutesThatShareAHostNameOrTakeAServicesNameSayIt(t *testing.T) {
 	}
 	a, b, c := host("a", "x", "shop.example.com", 1), host("b", "y", "shop.example.com", 2), host("c", "z", "x", 3)
 	m := Empty().Apply(append(put(a, b, c), Change{PutInstance: &Instance{Service: "x", ID: "1"}}, Change{PutInstance: &Instance{Service: "y", ID: "1"}}, Change{PutInstance: &Instance{Service: "z", ID: "1"}})...)
-	for o, want := range map[Object]string{a: "", b: "MatchShadowed spec.rules[0]", c: "HostnameTaken spec.hostnames[0]"} {
+	for o, want := range map[Object]string{a: "Contested spec.rules[0]", b: "MatchShadowed spec.rules[0]", c: "HostnameTaken spec.hostnames[0]"} {
 		got := ""
 		for _, x := range Review(m, o).Conditions[1:] {
 			got = x.Reason + " " + x.Field

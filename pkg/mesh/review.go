@@ -31,6 +31,28 @@ type Status struct {
 	Conditions []Condition `json:"conditions,omitzero"`
 }
 
+// Warnings are the conditions that people want to hear of, as "field: message".
+func (s *Status) Warnings() []string {
+	var out []string
+	for i := range s.Conditions {
+		if w := s.Conditions[i].Warning(); w != "" {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// Warning is the condition as "field: message"; empty where all is well.
+func (c *Condition) Warning() string {
+	switch {
+	case c.Message == "":
+		return ""
+	case c.Field == "":
+		return c.Message
+	}
+	return c.Field + ": " + c.Message
+}
+
 // Review looks at an object among the others of a model. It never refuses: a
 // backend may register later, and of two objects in conflict the older one is in
 // force. What it finds is the object's status.
@@ -50,9 +72,11 @@ func Review(m *Model, o Object) Status {
 		if fb := x.Spec.Fallback; fb != nil && fb.Service != "" {
 			s.service(m, "spec.fallback.service", fb.Service)
 		}
+		s.subsetKeys(m, x)
 		for _, other := range Ordered[*TrafficPolicy](m, KindTrafficPolicy) {
 			if other.Spec.TargetRef.Name == x.Spec.TargetRef.Name {
 				s.older(o, other, "spec.targetRef")
+				s.younger(o, other, "spec.targetRef")
 			}
 		}
 	case *Telemetry:
@@ -62,6 +86,7 @@ func Review(m *Model, o Object) Status {
 		for _, other := range Ordered[*Telemetry](m, KindTelemetry) {
 			if other.scope() == x.scope() {
 				s.older(o, other, "spec.targetRef")
+				s.younger(o, other, "spec.targetRef")
 			}
 		}
 	case *Tap:

@@ -104,6 +104,7 @@ func (s *Status) attachment(m *Model, r Route) {
 			lost = append(lost, fmt.Sprintf("%s has port %d of service %q", in[0].Key(), p.port, p.service))
 		}
 	}
+	s.outranked(m, r, places)
 	switch {
 	case fitting == 0 && !unknown:
 		s.Accepted = false
@@ -137,6 +138,7 @@ func (s *Status) httpRoute(m *Model, r *HTTPRoute) {
 				break
 			}
 		}
+		s.contested(m, r, i)
 	}
 }
 
@@ -153,6 +155,7 @@ func (s *Status) grpcRoute(m *Model, r *GRPCRoute) {
 				break
 			}
 		}
+		s.contested(m, r, i)
 	}
 }
 
@@ -160,11 +163,16 @@ func (s *Status) tlsRoute(m *Model, r *TLSRoute) {
 	s.attachment(m, r)
 	s.streamBackends(m, r.Spec.Rules)
 	for _, other := range Ordered[*TLSRoute](m, KindTLSRoute) {
-		if other.Key() == r.Key() || compareAge(other.Head(), r.Head()) >= 0 || !shareParent(other, r) {
+		if other.Key() == r.Key() || !shareParent(other, r) {
 			continue
 		}
+		younger := compareAge(other.Head(), r.Head()) > 0
 		for i, h := range r.Spec.Hostnames {
-			if slices.Contains(other.Spec.Hostnames, h) {
+			switch {
+			case !slices.Contains(other.Spec.Hostnames, h):
+			case younger:
+				s.contest(index("spec.hostnames", i), fmt.Sprintf("%s has the same server name and is younger: its connections come here", other.Key()))
+			default:
 				s.Conditions = append(s.Conditions, Condition{
 					Type: ConditionConflicted, Status: true, Reason: "HostnameTaken", Field: index("spec.hostnames", i),
 					Message: fmt.Sprintf("%s has the same server name and is older: its connections do not come here", other.Key()),
@@ -180,6 +188,7 @@ func (s *Status) tcpRoute(m *Model, r *TCPRoute) {
 	for _, other := range Ordered[*TCPRoute](m, KindTCPRoute) {
 		if shareParent(other, r) {
 			s.older(r, other, "spec.parentRefs")
+			s.younger(r, other, "spec.parentRefs")
 		}
 	}
 }
@@ -190,6 +199,9 @@ func (s *Status) backends(m *Model, at string, rule *HTTPRule) {
 		s.service(m, ref+".name", b.Name)
 		s.port(m, ref+".port", b.Name, b.Port)
 		s.speaks(m, ref+".name", b.Name, false)
+		if b.Share() > 0 {
+			s.labels(m, ref+".labels", b.Name, b.Labels)
+		}
 	}
 	for j, f := range rule.Filters {
 		if f.RequestMirror != nil {

@@ -167,6 +167,9 @@ func (s *Server) watchObjects(w http.ResponseWriter, r *http.Request, kind strin
 		}
 	}
 	err = st.follow(r, after, s.state.Events().After, func(e store.Event) error {
+		if e.Type != store.EventPut && e.Type != store.EventDelete {
+			return nil // of an object, and no change of it
+		}
 		if _, err := mesh.KindNamed(e.Kind); err != nil || kind != "" && e.Kind != kind {
 			return nil
 		}

@@ -20,6 +20,7 @@ const (
 	EventRejected = "rejected"
 	EventRestored = "restored"
 	EventHealth   = "health"
+	EventWarning  = "warning" // an object is in force, and not all of it, or not as it says
 
 	EventConnected    = "connected"
 	EventDisconnected = "disconnected"

@@ -209,10 +209,12 @@ func (d *draft) put(o mesh.Object, source string, m registry.Match, dryRun bool)
 	if err := d.stage(o, source); err != nil {
 		return PutResult{}, err
 	}
+	before := d.model
 	d.model = next
 	d.sources[k] = source
 	d.changes = append(d.changes, mesh.Change{Put: o})
 	d.events = append(d.events, Event{Time: d.now, Type: EventPut, Kind: k.Kind, Name: k.Name, Revision: meta.Revision, Source: source, Object: o})
+	d.noteConflicts(before, old, o)
 	return result, nil
 }
 
@@ -241,11 +243,13 @@ func (d *draft) remove(k mesh.Key, source string, m registry.Match) (uint64, err
 		return 0, ErrNotFound
 	}
 	revision := d.s.db.NextRevision()
+	before := d.model
 	d.model = d.model.Apply(mesh.Change{Delete: k})
 	d.sources[k] = ""
 	d.puts = append(d.puts, put{bucketObjects, k.String(), nil})
 	d.changes = append(d.changes, mesh.Change{Delete: k})
 	d.events = append(d.events, Event{Time: d.now, Type: EventDelete, Kind: k.Kind, Name: k.Name, Revision: revision, Source: source})
+	d.noteConflicts(before, old, nil)
 	return revision, nil
 }
 

@@ -61,7 +61,7 @@ func (t *routeTable) session(route *routev3.Route, rule *mesh.HTTPRule, parent s
 	scope := backend // or a strict session of another one by the same name would be a 503
 	for _, b := range rule.BackendRefs {
 		if b.Share() > 0 && len(b.Labels) > 0 { // or a session would lead out of its subset
-			scope += " " + LabelText(b.Labels)
+			scope += " " + mesh.LabelText(b.Labels)
 		}
 	}
 	value["scope"] = structpb.NewStringValue(scope)

@@ -6,9 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
-	"unicode"
 
 	clusterv3 "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	corev3 "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -190,23 +188,6 @@ func label(e *endpointv3.LbEndpoint, in *mesh.Instance, keys []string) {
 // labelled reports whether a rule sends only to some instances of a backend.
 func labelled(rule *mesh.HTTPRule) bool {
 	return slices.ContainsFunc(rule.BackendRefs, func(b mesh.HTTPBackendRef) bool { return b.Share() > 0 && len(b.Labels) > 0 })
-}
-
-// LabelText is labels as people are shown them: "a=b, c=d". Different labels have different
-// texts, as sessions are bound to them: what could be mistaken is quoted.
-func LabelText(labels map[string]string) string {
-	var out []string
-	for _, k := range slices.Sorted(maps.Keys(labels)) {
-		out = append(out, plainOrQuoted(k)+"="+plainOrQuoted(labels[k]))
-	}
-	return strings.Join(out, ", ")
-}
-
-func plainOrQuoted(s string) string {
-	if strings.ContainsAny(s, `,="\`) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
-		return strconv.Quote(s)
-	}
-	return s
 }
 
 // labelsOf reads a route's metadata_match as this package has written it.

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"slices"
+
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+)
+
+// noteConflicts makes events of conflicts that a change has begun or ended: of the object
+// itself, and of those that it is in conflict with. old is the object before, now the one
+// after; one of them may be nil.
+func (d *draft) noteConflicts(before *mesh.Model, old, now mesh.Object) {
+	told := map[mesh.Key]bool{}
+	tell := func(o mesh.Object) {
+		if told[o.Key()] {
+			return
+		}
+		told[o.Key()] = true
+		was, is := conflicts(before, before.Object(o.Key())), conflicts(d.model, d.model.Object(o.Key()))
+		for _, c := range is {
+			if !slices.Contains(was, c) {
+				d.note(o.Key(), EventWarning, c)
+			}
+		}
+		if d.model.Object(o.Key()) == nil {
+			return // its deletion says it
+		}
+		for _, c := range was {
+			if !slices.Contains(is, c) {
+				d.note(o.Key(), EventRestored, "it is over: "+c)
+			}
+		}
+	}
+	if now != nil {
+		tell(now)
+		for _, o := range mesh.Rivals(d.model, now) {
+			tell(o)
+		}
+	}
+	if old != nil {
+		for _, o := range mesh.Rivals(before, old) {
+			tell(o)
+		}
+	}
+}
+
+func (d *draft) note(k mesh.Key, kind, message string) {
+	d.events = append(d.events, Event{Time: d.now, Type: kind, Kind: k.Kind, Name: k.Name, Message: message})
+	if kind == EventWarning {
+		d.s.log.Warn("objects in conflict", "object", k.String(), "conflict", message)
+	}
+}
+
+// conflicts are the warnings of an object that other objects are the cause of.
+func conflicts(m *mesh.Model, o mesh.Object) []string {
+	if o == nil {
+		return nil
+	}
+	var out []string
+	s := mesh.Review(m, o)
+	for i := range s.Conditions {
+		c := &s.Conditions[i]
+		if w := c.Warning(); w != "" && (c.Type == mesh.ConditionConflicted || c.Type == mesh.ConditionAccepted) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
