@@ -117,7 +117,7 @@ func (p *plane) open(t telemetry) (err error) {
 		return exitWith(exitCannotServe, "%w", err)
 	}
 	if p.control, err = controlplane.New(controlplane.Config{
-		Source: p.state, TrustDomain: p.ca.Authority().TrustDomain(), SessionKeys: p.keys, OnProblem: p.onProblem,
+		Source: p.state, TrustDomain: p.ca.Authority().TrustDomain(), SessionKeys: p.keys, OnProblem: p.onProblem, OnLabels: p.onLabels,
 		XDS: server.Config{OnEvent: p.onClient, Authorize: authorizeNode, Secrets: mayHaveSecrets},
 	}); err != nil {
 		return exitWith(exitCannotServe, "%w", err)

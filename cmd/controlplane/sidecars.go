@@ -163,6 +163,17 @@ func (p *plane) onProblem(b controlplane.BuildProblem, cleared bool) {
 	p.state.Note(e)
 }
 
+// onLabels makes an event of labels that no instance has, and of their end.
+func (p *plane) onLabels(f mesh.LabelFault, cleared bool) {
+	e := store.Event{Type: store.EventWarning, Kind: f.Object.Kind, Name: f.Object.Name, Message: f.Warning()}
+	if cleared {
+		e.Type, e.Message = store.EventRestored, "it is over: "+e.Message
+	} else {
+		p.log.Warn("labels that no instance has", "object", f.Object.String(), "warning", f.Warning())
+	}
+	p.state.Note(e)
+}
+
 // onClient makes events of sidecars that come, go, and refuse.
 func (p *plane) onClient(e server.Event) {
 	out := store.Event{Time: e.At, Kind: store.KindSidecar, Name: e.Node, Message: e.Reason}

@@ -50,6 +50,11 @@ type Config struct {
 	// OnProblem is told of a problem that is new, or (cleared) over. It is called
 	// from Run's goroutine.
 	OnProblem func(p BuildProblem, cleared bool)
+	// OnLabels is told of labels of a route's backend or of a policy that no instance has
+	// and has had for WarnAfter, 10 s, and (cleared) of those that one has again, from
+	// Run's goroutine. Of a service without any instance nothing is told.
+	OnLabels  func(f mesh.LabelFault, cleared bool)
+	WarnAfter time.Duration
 	Clock     func() time.Time
 }
 
@@ -87,7 +92,7 @@ func New(cfg Config) (*ControlPlane, error) {
 		fallback time.Duration
 	}{
 		{&cfg.MinHold, 10 * time.Millisecond}, {&cfg.MaxHold, 100 * time.Millisecond},
-		{&cfg.MaxDelay, 250 * time.Millisecond}, {&cfg.GroupIdle, 10 * time.Minute},
+		{&cfg.MaxDelay, 250 * time.Millisecond}, {&cfg.GroupIdle, 10 * time.Minute}, {&cfg.WarnAfter, 10 * time.Second},
 	} {
 		if *d.v == 0 {
 			*d.v = d.fallback
@@ -101,6 +106,9 @@ func New(cfg Config) (*ControlPlane, error) {
 	}
 	if cfg.OnProblem == nil {
 		cfg.OnProblem = func(BuildProblem, bool) {}
+	}
+	if cfg.OnLabels == nil {
+		cfg.OnLabels = func(mesh.LabelFault, bool) {}
 	}
 	cp := &ControlPlane{cfg: cfg, wake: make(chan struct{}, 1), wanted: map[Group]struct{}{}}
 	cfg.XDS.Groups, cfg.XDS.OnSubscribe = groupsOf, cp.want

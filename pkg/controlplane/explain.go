@@ -194,7 +194,7 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, method string
 		}
 		members := index.Model.Instances[service]
 		if len(c.Labels) > 0 {
-			reason += ", of its instances those with " + encode.LabelText(c.Labels)
+			reason += ", of its instances those with " + mesh.LabelText(c.Labels)
 			members = x.subset(index.Policy(service), members, c)
 		}
 		x.step("cluster", c.Cluster, fmt.Sprintf("%.4g%% of the requests, %s", c.Percent, reason), object)
@@ -206,7 +206,8 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, method string
 			case index.Model.Services[service] == nil:
 				why = "no endpoints: there is no such service"
 			case len(index.Model.Instances[service]) > 0:
-				why = "no endpoints: no instance has " + encode.LabelText(c.Labels)
+				why = "no endpoints: " + index.Model.NoSuchLabels(service, c.Labels)
+				to.noSubset = append(to.noSubset, index.Model.NoSuchLabels(service, c.Labels))
 			}
 			x.Endpoints = append(x.Endpoints, Step{"endpoint", "", fmt.Sprintf("%s, its %.4g%% get 503", why, c.Percent), service})
 			to.empty, to.lost = append(to.empty, service), to.lost+c.Percent
@@ -234,6 +235,7 @@ func (x *Explanation) losers(policies []*mesh.TrafficPolicy) {
 // targets sums up who may get a request.
 type targets struct {
 	names, empty      []string // services; those without an instance
+	noSubset          []string // why those have none that have some of other labels
 	lost              float64  // percent of the requests that go to those
 	instances, usable int      // usable: healthy, or held
 	refused           refused  // of the usable ones
@@ -274,6 +276,8 @@ func (t *targets) outcome() (outcome string, routed bool) {
 		no, tried = &t.refusedAll, t.instances
 	}
 	switch {
+	case t.instances == 0 && len(t.noSubset) > 0:
+		return "503 UH: " + strings.Join(slices.Compact(t.noSubset), "; "), false
 	case t.instances == 0:
 		return "503 UH: " + names + plural(len(t.names), " has", " have") + " no instance", false
 	case no.count == tried:
@@ -287,7 +291,11 @@ func (t *targets) outcome() (outcome string, routed bool) {
 		outcome += fmt.Sprintf(", but not with %d of them: %s", no.count, no)
 	}
 	if len(t.empty) > 0 {
-		outcome += fmt.Sprintf("; %.4g%% get 503, because %s has none", t.lost, strings.Join(t.empty, ", "))
+		why := strings.Join(t.empty, ", ") + " has none"
+		if len(t.noSubset) > 0 {
+			why = strings.Join(slices.Compact(t.noSubset), "; ")
+		}
+		outcome += fmt.Sprintf("; %.4g%% get 503, because %s", t.lost, why)
 	}
 	return outcome, true
 }

@@ -37,14 +37,14 @@ func (x *Explanation) subset(policy *mesh.TrafficPolicy, all []*mesh.Instance, c
 			in = withLabels(all, labels)
 			what := "any instance"
 			if len(labels) > 0 {
-				what = "those with " + encode.LabelText(labels)
+				what = "those with " + mesh.LabelText(labels)
 			}
-			x.step("subset", encode.LabelText(c.Labels), fmt.Sprintf("no instance: %s by its fallbackPolicy %s", what, sel.FallbackPolicy), policy.Key().String())
+			x.step("subset", mesh.LabelText(c.Labels), fmt.Sprintf("no instance: %s by its fallbackPolicy %s", what, sel.FallbackPolicy), policy.Key().String())
 		}
 	}
 	for _, i := range all {
 		if !slices.Contains(in, i) {
-			x.Endpoints = append(x.Endpoints, Step{"endpoint", fmt.Sprintf("%s:%d", i.Address, i.Port), "left out: it has not " + encode.LabelText(labels), i.Service + "/" + i.ID})
+			x.Endpoints = append(x.Endpoints, Step{"endpoint", fmt.Sprintf("%s:%d", i.Address, i.Port), "left out: it has not " + mesh.LabelText(labels), i.Service + "/" + i.ID})
 		}
 	}
 	return in

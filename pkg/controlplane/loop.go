@@ -30,6 +30,7 @@ type loop struct {
 	nextEnd  time.Time // when endings fires; zero: not
 	ended    int64     // how often a tap or a permissive policy ended: part of what builds depend on
 	problems map[string]BuildProblem
+	labels   labelWatch
 }
 
 func newLoop(cp *ControlPlane, changes <-chan uint64) *loop {
@@ -37,7 +38,8 @@ func newLoop(cp *ControlPlane, changes <-chan uint64) *loop {
 		cp: cp, changes: changes, builder: newBuilder(cp.server.NewResource, cp.cfg.TrustDomain),
 		hold: cp.cfg.MinHold, problems: map[string]BuildProblem{},
 		holdOff: time.NewTimer(time.Hour), endings: time.NewTimer(time.Hour),
-		sweep: time.NewTicker(max(cp.cfg.GroupIdle/4, time.Second)),
+		sweep:  time.NewTicker(max(cp.cfg.GroupIdle/4, time.Second)),
+		labels: newLabelWatch(cp.cfg.WarnAfter, cp.cfg.OnLabels),
 	}
 	l.holdOff.Stop()
 	l.endings.Stop()
@@ -48,6 +50,7 @@ func (l *loop) stop() {
 	l.holdOff.Stop()
 	l.endings.Stop()
 	l.sweep.Stop()
+	l.labels.due.Stop()
 }
 
 func (l *loop) run(ctx context.Context) error {
@@ -68,6 +71,8 @@ func (l *loop) run(ctx context.Context) error {
 		case <-l.endings.C: // a tap, a permissive policy or former sets of labels end
 			l.ended++
 			l.build(nil)
+		case <-l.labels.due.C:
+			l.labels.tell(l.cp.cfg.Clock())
 		case <-l.keysChanged:
 			l.build(nil)
 		case <-l.sweep.C:
@@ -130,6 +135,7 @@ func (l *loop) build(wanted map[Group]struct{}) {
 		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Error(), b.Error()))
 	})
 	l.cp.mu.Unlock()
+	l.labels.update(m, end)
 	for _, n := range news { // who is told finds it in the status
 		l.cp.cfg.OnProblem(n.problem, n.cleared)
 	}

@@ -35,8 +35,12 @@ func TestLabelsOfABackendChooseInstances(t *testing.T) {
 	m.AwaitAnswers(caller, "payments", "p1", "p2", "p3")
 	apply := func(object string) {
 		t.Helper()
-		if r := m.ControlPlane.CLI(object, "apply", "-f", "-"); r.Code != 0 {
+		r := m.ControlPlane.CLI(object, "apply", "-f", "-")
+		if r.Code != 0 {
 			t.Fatalf("apply: %+v", r)
+		}
+		if want := `no instance of service "payments" has version=v3 now: there are version=v1, version=v2; did you mean version=v1?`; object == subsetRoute && !strings.Contains(r.Output, want) {
+			t.Errorf("apply says nothing of the labels that no instance has: %s", r.Output)
 		}
 	}
 	// goes waits for an answer as of the new configuration, then sees who answers.
@@ -72,13 +76,16 @@ func TestLabelsOfABackendChooseInstances(t *testing.T) {
 	}
 	apply(subsetRoute)
 	goes("/v3", 503) // it is in force
+	if x := mesh.Run(t, "", mesh.Program("sidecar"), "explain", "GET", "http://payments/v3", "--admin", caller.Admin).Output; !strings.Contains(x, "503: the subset version=v3 of outbound|payments has no endpoint") {
+		t.Errorf("the sidecar explains /v3 as %s", x)
+	}
 	goes("/v2", 200, "p2", "p3")
 	goes("/canary", 200, "p3")
 	goes("/", 200, "p1", "p2", "p3")
 	for path, want := range map[string]string{
 		"/v2":     "with version=v2",
 		"/canary": "left out: it has not stage=canary, version=v2",
-		"/v3":     "no instance has version=v3",
+		"/v3":     `503 UH: no instance of service "payments" has version=v3 now`,
 	} {
 		if x := m.ControlPlane.CLI("", "explain", "GET", "http://payments"+path, "--from", "web").Output; !strings.Contains(x, want) {
 			t.Errorf("%s is explained as %s", path, x)
