@@ -105,7 +105,8 @@ type Registry struct {
 	once   sync.Once
 
 	// Owned by run.
-	table *table
+	table   *table
+	unsaved map[mesh.InstanceKey]struct{} // whose health the journal could not take yet
 }
 
 // New loads the table, publishes it, and starts the registry's goroutine. Close ends it.
@@ -120,7 +121,7 @@ func New(c Config) (*Registry, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	r := &Registry{
-		config: c, log: c.Logger, start: time.Now(), table: newTable(c.Guard, 0),
+		config: c, log: c.Logger, start: time.Now(), table: newTable(c.Guard, 0), unsaved: map[mesh.InstanceKey]struct{}{},
 		ops: make(chan *op, queueLength), stop: make(chan struct{}), done: make(chan struct{}),
 	}
 	changes := make([]mesh.Change, 0, len(c.Loaded))
@@ -160,13 +161,16 @@ func (r *Registry) Register(ctx context.Context, inst mesh.Instance, lease time.
 	return o.revision, o.created, o.err
 }
 
-// Renew extends the lease as it was granted and returns its length. HealthUnknown leaves the health as it is.
+// Renew extends the lease as it was granted and returns its length. HealthUnknown leaves the
+// health as it is; a change of it is stored as SetHealth's.
 func (r *Registry) Renew(ctx context.Context, k mesh.InstanceKey, h mesh.Health) (time.Duration, error) {
 	o := r.do(ctx, &op{kind: opRenew, key: k, health: h})
 	return o.lease, o.err
 }
 
-// SetHealth changes the health only; it is not durable.
+// SetHealth changes the health only. It is stored before the answer, so that a restart
+// brings nobody back who was taken out; where it cannot be stored it holds all the same, and
+// is stored when that is possible again.
 func (r *Registry) SetHealth(ctx context.Context, k mesh.InstanceKey, h mesh.Health) error {
 	return r.do(ctx, &op{kind: opHealth, key: k, health: h}).err
 }

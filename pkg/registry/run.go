@@ -103,17 +103,23 @@ func (r *Registry) process(batch []*op, now instant) {
 			}
 		}
 	}
+	var health []mesh.InstanceKey // whose reported health has changed
 	for _, o := range batch {
 		if o.kind.durable() {
 			continue
 		}
 		var c mesh.Change
 		var ok bool
+		e := r.table.get(o.key)
+		var before mesh.Health
+		if e != nil {
+			before = e.reported
+		}
 		switch o.kind {
 		case opRenew:
 			o.lease, c, ok = r.table.renew(o.key, o.health, now)
 		case opLook:
-			if e := r.table.get(o.key); e != nil {
+			if e != nil {
 				o.secure, ok = e.inst.MutualTLS, true
 			}
 		default:
@@ -124,10 +130,14 @@ func (r *Registry) process(batch []*op, now instant) {
 		} else if c.PutInstance != nil {
 			changes = append(changes, c)
 		}
+		if e != nil && e.reported != before {
+			health = append(health, o.key)
+		}
 	}
 	if len(changes) > 0 {
 		r.config.Publish(changes)
 	}
+	r.storeHealth(health)
 	for _, o := range batch {
 		close(o.done)
 	}
@@ -197,6 +207,9 @@ func (r *Registry) stageRelease(o *op, now instant, writes *[]Write, changes *[]
 // tick ends leases. When the journal cannot forget an instance, it is forgotten
 // here all the same: at the next start it comes back with a new lease and ends again.
 func (r *Registry) tick(now instant) {
+	if len(r.unsaved) > 0 {
+		r.storeHealth(nil)
+	}
 	out := r.table.tick(now, tickInterval)
 	for service, n := range out.held {
 		r.log.Warn("shrink guard holds instances: most of a service would expire at once",
