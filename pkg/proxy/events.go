@@ -24,8 +24,11 @@ import (
 // clusterWatch is what the merge tick has seen of a cluster last, and told of.
 type clusterWatch struct {
 	view  *lb.View
-	panic bool
-	open  bool // its circuit
+	panic bool // as told
+	// healthy: it has had an endpoint that is healthy or degraded. Until then there is
+	// nothing to fall from: the first endpoints of a mesh that starts are unhealthy for a moment.
+	healthy bool
+	open    bool // its circuit
 }
 
 // panicNote is what a worker leaves of a panic.
@@ -48,11 +51,25 @@ func (p *Proxy) watchCluster(c *cluster, s *clusterSpec) {
 		return
 	}
 	w.view = v
-	if v == nil || v.InPanic() == w.panic {
+	if v == nil {
+		return
+	}
+	w.healthy = w.healthy || hasHealthy(v)
+	if v.InPanic() == w.panic || !w.healthy {
 		return
 	}
 	w.panic = !w.panic
 	p.options.Events.Add(panicEvent(c.name, v, w.panic))
+}
+
+func hasHealthy(v *lb.View) bool {
+	list := v.Priorities()
+	for i := range list {
+		if list[i].Healthy+list[i].Degraded > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // panicEvent is of the first priority that is in panic, or of the first of all.

@@ -97,6 +97,49 @@ func TestAnEjectionIsToldWithItsNumbers(t *testing.T) {
 	}
 }
 
+// The first endpoints of a mesh that starts are unhealthy until their sidecars have looked.
+func TestPanicOfAClusterThatWasNeverHealthyIsNoNews(t *testing.T) {
+	r, log := newEventRig(t, nil, func(s *resource.Snapshot) {
+		withCluster(s, "c", freeAddr(t), freeAddr(t))
+		withCluster(s, "d", freeAddr(t))
+		list := s.Assignments["c"].Localities[0].Endpoints
+		for i := range list {
+			list[i].Health = resource.Unhealthy
+		}
+	})
+	health := func(cluster string, h resource.HealthStatus) {
+		a := *r.snap.Assignments[cluster]
+		a.Localities = slices.Clone(a.Localities)
+		list := slices.Clone(a.Localities[0].Endpoints)
+		for i := range list {
+			list[i].Health = h
+		}
+		a.Localities[0].Endpoints = list
+		r.snap.Assignments[cluster] = &a
+		r.apply(r.snap)
+	}
+	told := func(cluster string) bool {
+		list, _, _ := log.After(0, event.Filter{Kinds: []string{event.KindPanic}}, 1000)
+		return slices.ContainsFunc(list, func(e event.Event) bool { return e.Cluster == cluster && e.Type == event.Entered })
+	}
+	// The tick has to see a cluster healthy, and nothing says that it has.
+	falls := func(cluster string, endpoints int) {
+		t.Helper()
+		r.until(cluster+" enters panic", func() bool {
+			health(cluster, resource.Healthy)
+			r.healthy(cluster, endpoints)
+			health(cluster, resource.Unhealthy)
+			r.healthy(cluster, 0)
+			return told(cluster)
+		})
+	}
+	falls("d", 1)
+	if told("c") {
+		t.Error("the panic of a cluster that was never healthy is told")
+	}
+	falls("c", 2)
+}
+
 func TestAnEndpointThatIsSparedIsToldWithTheCap(t *testing.T) {
 	bad := backend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(500) })
 	r, log := newEventRig(t, nil, func(s *resource.Snapshot) { ejecting(withCluster(s, "c", bad), 10) })
