@@ -4,6 +4,7 @@ package rest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -21,8 +22,15 @@ import (
 // objectStatus is the status that is answered with an object.
 type objectStatus struct {
 	mesh.Status
-	Source string `json:"source,omitempty"` // file that owns the object
+	// Source is where the object comes from: sourceAPI, or the file of the configuration
+	// folder, whose name ends in .yaml, .yml or .json.
+	Source string `json:"source"`
 }
+
+// sourceAPI is the source of what was applied or put.
+const sourceAPI = "api"
+
+func (s *Server) sourceOf(k mesh.Key) string { return cmp.Or(s.state.Source(k), sourceAPI) }
 
 // objectView is an object with its status as one JSON object.
 type objectView struct {
@@ -60,7 +68,13 @@ func (s *Server) view(m *mesh.Model, o mesh.Object) objectView {
 			Type: "Expired", Status: true, Reason: "Expired", Field: "spec.expires", Message: "the tap ended at " + t.ExpiresAt().Format(time.RFC3339),
 		})
 	}
-	return objectView{o, objectStatus{Status: status, Source: s.state.Source(o.Key())}}
+	if s.state.Covers(o.Key()) {
+		status.Conditions = append(status.Conditions, mesh.Condition{
+			Type: mesh.ConditionConflicted, Status: true, Reason: "CoversAPI",
+			Message: "it covers the object of that name that was made by the API, which is in force again when the file no longer has it",
+		})
+	}
+	return objectView{o, objectStatus{Status: status, Source: s.sourceOf(o.Key())}}
 }
 
 // objectKey reads kind and name of the path.
@@ -143,7 +157,7 @@ func (s *Server) putObject(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Outrigger-Changed", strconv.FormatBool(result.Changed))
 	setETag(w, result.Object.Head().Metadata.Revision)
-	s.answer(w, status, objectView{result.Object, objectStatus{Status: result.Status}})
+	s.answer(w, status, objectView{result.Object, objectStatus{Status: result.Status, Source: s.sourceOf(k)}})
 }
 
 func (s *Server) deleteObject(w http.ResponseWriter, r *http.Request) {

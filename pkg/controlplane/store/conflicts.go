@@ -21,7 +21,7 @@ func (d *draft) noteConflicts(before *mesh.Model, old, now mesh.Object) {
 		was, is := conflicts(before, before.Object(o.Key())), conflicts(d.model, d.model.Object(o.Key()))
 		for _, c := range is {
 			if !slices.Contains(was, c) {
-				d.note(o.Key(), EventWarning, c)
+				d.note(o, EventWarning, c)
 			}
 		}
 		if d.model.Object(o.Key()) == nil {
@@ -29,7 +29,7 @@ func (d *draft) noteConflicts(before *mesh.Model, old, now mesh.Object) {
 		}
 		for _, c := range was {
 			if !slices.Contains(is, c) {
-				d.note(o.Key(), EventRestored, "it is over: "+c)
+				d.note(o, EventRestored, "it is over: "+c)
 			}
 		}
 	}
@@ -46,8 +46,9 @@ func (d *draft) noteConflicts(before *mesh.Model, old, now mesh.Object) {
 	}
 }
 
-func (d *draft) note(k mesh.Key, kind, message string) {
-	d.events = append(d.events, Event{Time: d.now, Type: kind, Kind: k.Kind, Name: k.Name, Message: message})
+func (d *draft) note(o mesh.Object, kind, message string) {
+	k := o.Key()
+	d.events = append(d.events, Event{Time: d.now, Type: kind, Kind: k.Kind, Name: k.Name, Message: message, Services: mesh.Concerns(o)})
 	if kind == EventWarning {
 		d.s.log.Warn("objects in conflict", "object", k.String(), "conflict", message)
 	}

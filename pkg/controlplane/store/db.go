@@ -57,6 +57,8 @@ type db struct {
 type objectRecord struct {
 	Source string          `json:"source,omitempty"` // file that owns it, empty for the API
 	Object json.RawMessage `json:"object"`
+	// Covered is the API's object of that name, in force again when no file has it.
+	Covered json.RawMessage `json:"covered,omitempty"`
 }
 
 // instanceRecord is an instance as stored.

@@ -46,7 +46,8 @@ type Event struct {
 	Revision uint64      `json:"revision,omitempty"` // durable revision
 	Source   string      `json:"source,omitempty"`   // file that the change came from
 	Message  string      `json:"message,omitempty"`
-	Object   mesh.Object `json:"-"` // for watchers; nil for a deletion
+	Services []string    `json:"services,omitempty"` // that an object is about, see mesh.Concerns
+	Object   mesh.Object `json:"-"`                  // for watchers; nil for a deletion
 	Errors   []string    `json:"errors,omitempty"`
 
 	// Of what a sidecar has reported: the sidecar with its service, its own id of the

@@ -29,7 +29,7 @@ type OwnedError struct {
 }
 
 func (e *OwnedError) Error() string {
-	return fmt.Sprintf("%s comes from the file %s: change it there", e.Key, e.File)
+	return fmt.Sprintf("%s comes from the file %s of the configuration folder, which goes before the API: change it there", e.Key, e.File)
 }
 
 // File is one file of the configuration folder.
@@ -107,6 +107,7 @@ type draft struct {
 	s       *State
 	model   *mesh.Model
 	sources map[mesh.Key]string // overrides of State.sources, empty string for none
+	covered covered             // overrides of State.covered, nil for none
 	puts    []put
 	changes []mesh.Change
 	events  []Event
@@ -114,7 +115,7 @@ type draft struct {
 }
 
 func (s *State) process(batch []*objectOp) {
-	d := &draft{s: s, model: s.Model(), sources: map[mesh.Key]string{}, now: s.config.Now().UTC().Truncate(time.Millisecond)}
+	d := &draft{s: s, model: s.Model(), sources: map[mesh.Key]string{}, covered: covered{}, now: s.config.Now().UTC().Truncate(time.Millisecond)}
 	faults := s.FileFaults()
 	for _, o := range batch {
 		switch {
@@ -153,6 +154,7 @@ func (d *draft) commit(faults map[string]mesh.Errors) error {
 			delete(s.sources, k)
 		}
 	}
+	s.covered.take(d.covered)
 	s.fileFaults = faults
 	s.mu.Unlock()
 	if len(d.changes) > 0 {
@@ -206,6 +208,7 @@ func (d *draft) put(o mesh.Object, source string, m registry.Match, dryRun bool)
 		return result, nil
 	}
 	meta.Revision = d.s.db.NextRevision()
+	message := d.cover(old, source)
 	if err := d.stage(o, source); err != nil {
 		return PutResult{}, err
 	}
@@ -213,7 +216,7 @@ func (d *draft) put(o mesh.Object, source string, m registry.Match, dryRun bool)
 	d.model = next
 	d.sources[k] = source
 	d.changes = append(d.changes, mesh.Change{Put: o})
-	d.events = append(d.events, Event{Time: d.now, Type: EventPut, Kind: k.Kind, Name: k.Name, Revision: meta.Revision, Source: source, Object: o})
+	d.events = append(d.events, Event{Time: d.now, Type: EventPut, Kind: k.Kind, Name: k.Name, Revision: meta.Revision, Source: source, Message: message, Services: mesh.Concerns(o), Object: o})
 	d.noteConflicts(before, old, o)
 	return result, nil
 }
@@ -223,7 +226,13 @@ func (d *draft) stage(o mesh.Object, source string) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", o.Key(), err)
 	}
-	v, err := seal(objectRecord{Source: source, Object: body})
+	record := objectRecord{Source: source, Object: body}
+	if under := d.under(o.Key()); under != nil {
+		if record.Covered, err = EncodeObject(under); err != nil {
+			return fmt.Errorf("encode %s: %w", o.Key(), err)
+		}
+	}
+	v, err := seal(record)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", o.Key(), err)
 	}
@@ -248,7 +257,7 @@ func (d *draft) remove(k mesh.Key, source string, m registry.Match) (uint64, err
 	d.sources[k] = ""
 	d.puts = append(d.puts, put{bucketObjects, k.String(), nil})
 	d.changes = append(d.changes, mesh.Change{Delete: k})
-	d.events = append(d.events, Event{Time: d.now, Type: EventDelete, Kind: k.Kind, Name: k.Name, Revision: revision, Source: source})
+	d.events = append(d.events, Event{Time: d.now, Type: EventDelete, Kind: k.Kind, Name: k.Name, Revision: revision, Source: source, Services: mesh.Concerns(old)})
 	d.noteConflicts(before, old, nil)
 	return revision, nil
 }
@@ -328,7 +337,11 @@ func (d *draft) dropUnowned(owner map[mesh.Key]string, bad map[string]bool) {
 	}
 	slices.SortFunc(gone, func(a, b mesh.Key) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
 	for _, k := range gone {
-		if d.model.Object(k) != nil {
+		switch {
+		case d.model.Object(k) == nil:
+		case d.under(k) != nil:
+			d.uncover(k)
+		default:
 			_, _ = d.remove(k, d.source(k), registry.Match{}) // exists and is owned by the file: cannot fail
 		}
 	}

@@ -47,6 +47,7 @@ type State struct {
 
 	// The object writer's: which file owns an object. Read by others under mu.
 	sources map[mesh.Key]string
+	covered covered // the API's objects that files cover; likewise
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -73,6 +74,7 @@ func Open(c Config) (*State, error) {
 		config: c, log: c.Logger, db: d, events: newEvents(),
 		ops: make(chan *objectOp, 256), stop: make(chan struct{}), done: make(chan struct{}),
 		sources:     map[mesh.Key]string{},
+		covered:     covered{},
 		subscribers: map[chan uint64]struct{}{},
 		fileFaults:  map[string]mesh.Errors{},
 	}
@@ -103,6 +105,13 @@ func (s *State) load() ([]registry.Write, error) {
 			return nil
 		}
 		s.sources[o.Key()] = r.Source
+		if len(r.Covered) > 0 {
+			if under, err := mesh.ParseOne(r.Covered); err != nil {
+				s.log.Error("the API's object that a file covers is not understood", "object", key, "error", err)
+			} else {
+				s.covered[o.Key()] = under
+			}
+		}
 		changes = append(changes, mesh.Change{Put: o})
 		return nil
 	}, func(_ string, r instanceRecord) error {
@@ -130,10 +139,14 @@ func (s *State) Model() *mesh.Model { return s.model.Load() }
 // Registry is where instances are registered.
 func (s *State) Registry() *registry.Registry { return s.registry }
 
-// Note adds an event that happened elsewhere. Its time is set when it has none.
+// Note adds an event that happened elsewhere. Its time is set when it has none, and of one
+// about an object which services that is about.
 func (s *State) Note(e Event) {
 	if e.Time.IsZero() {
 		e.Time = s.config.Now()
+	}
+	if o := s.Model().Object(mesh.Key{Kind: e.Kind, Name: e.Name}); o != nil {
+		e.Services = mesh.Concerns(o)
 	}
 	s.events.add(e)
 }
