@@ -83,7 +83,7 @@ func (m *Model) NoSuchLabels(service string, labels map[string]string) string {
 			for i, v := range values {
 				pairs[i] = LabelText(map[string]string{k: v})
 			}
-			near := nearest(labels[k], values)
+			near := Nearest(labels[k], values)
 			if near != "" {
 				near = "; did you mean " + LabelText(map[string]string{k: near}) + "?"
 			}
@@ -171,15 +171,15 @@ func listed(all []string, before string) string {
 }
 
 func meant(word string, others []string) string {
-	if near := nearest(word, others); near != "" {
+	if near := Nearest(word, others); near != "" {
 		return "; did you mean " + plainOrQuoted(near) + "?"
 	}
 	return ""
 }
 
-// nearest is the word that another was probably meant to be: the one of the fewest edits, if
+// Nearest is the word that another was probably meant to be: the one of the fewest edits, if
 // those are a half of it or less, and three at most; empty: there is none.
-func nearest(word string, others []string) string {
+func Nearest(word string, others []string) string {
 	best, bestCost := "", 4
 	for _, o := range others {
 		cost := editDistance(strings.ToLower(word), strings.ToLower(o), bestCost)

@@ -4,12 +4,15 @@ package rest
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
+	"github.com/outrigger-mesh/outrigger/pkg/event"
+	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 )
 
 // eventStream reports whether the caller wants events as they come.
@@ -36,17 +39,17 @@ func ofKind(e *store.Event, kind string) bool {
 }
 
 // aboutService reports whether an event was reported by a sidecar of the service, or is
-// about the service, its instances, sidecars or clusters.
+// about the service, its instances, sidecars or clusters, or an object that names it.
 func aboutService(e *store.Event, service string) bool {
-	if e.Service == service {
+	if e.Service == service || slices.Contains(e.Services, service) {
 		return true
 	}
 	if _, of, ok := strings.Cut(e.Cluster, "|"); ok && of == service {
 		return true
 	}
 	switch e.Kind {
-	case "Service":
-		return e.Name == service
+	case store.KindResource: // such as outbound|SERVICE, and those of its sidecars
+		return slices.Contains(strings.Split(e.Name, "|"), service)
 	case store.KindInstance:
 		of, _, _ := strings.Cut(e.Name, "/")
 		return of == service
@@ -66,6 +69,9 @@ func eventQuery(r *http.Request) (f eventFilter, after uint64, err error) {
 			if k = strings.TrimSpace(k); k == "" || len(k) > maxSenderBytes || len(f.kinds) >= maxEventKinds {
 				return f, 0, errors.New("kind: want kinds, comma separated, such as ejection,circuit")
 			}
+			if k, err = EventKind(k); err != nil {
+				return f, 0, fmt.Errorf("kind: %w", err)
+			}
 			f.kinds = append(f.kinds, k)
 		}
 	}
@@ -78,6 +84,36 @@ func eventQuery(r *http.Request) (f eventFilter, after uint64, err error) {
 }
 
 const maxEventKinds = 32
+
+// EventKinds are the kinds of events: those that sidecars report, the control plane's own,
+// and the kinds of objects.
+func EventKinds() []string {
+	out := append([]string(nil), event.Kinds[:]...)
+	for _, k := range []string{store.KindInstance, store.KindSidecar, store.KindFile, store.KindResource} {
+		out = append(out, strings.ToLower(k))
+	}
+	for _, k := range mesh.Kinds() {
+		out = append(out, strings.ToLower(k.Name))
+	}
+	return out
+}
+
+// EventKind is a kind of events as events have it, in any case; the plurals and short names
+// of objects are known too. The error names all kinds.
+func EventKind(name string) (string, error) {
+	all := EventKinds()
+	if slices.ContainsFunc(all, func(k string) bool { return strings.EqualFold(k, name) }) {
+		return name, nil
+	}
+	if k, err := mesh.KindNamed(name); err == nil {
+		return k.Name, nil
+	}
+	hint := ""
+	if near := mesh.Nearest(strings.ToLower(name), all); near != "" {
+		hint = "; did you mean " + near + "?"
+	}
+	return "", fmt.Errorf("no events are of the kind %q, want some of %s%s", clip(name), strings.Join(all, ", "), hint)
+}
 
 // listEvents answers recent events, or streams them with watch=true or to those who
 // accept text/event-stream.

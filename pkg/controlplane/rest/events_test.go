@@ -47,6 +47,8 @@ func TestReportedEventsAreListedAndFiltered(t *testing.T) {
 		t.Error(r.body)
 	}
 	a.want(a.do("GET", "/v1/events?kind=,", ""), 400)
+	a.want(a.do("GET", "/v1/events?kind=health,foo", ""), 400, `no events are of the kind \"foo\", want some of ejection, circuit`)
+	a.want(a.do("GET", "/v1/events?kind=svc", ""), 200, `"type":"put"`)
 
 	// A stream resumes, and one of some kinds is not told that it has missed others.
 	w := a.watch("/v1/events?watch=true&kind=drain,overload", "Last-Event-ID: 2")

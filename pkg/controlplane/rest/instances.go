@@ -75,7 +75,7 @@ func (s *Server) listServices(w http.ResponseWriter, r *http.Request) {
 func (s *Server) getService(w http.ResponseWriter, r *http.Request) {
 	m, name := s.state.Model(), r.PathValue("service")
 	if m.Services[name] == nil {
-		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no such service"})
+		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no service " + clip(name) + " is declared, and no instance of it has registered"})
 		return
 	}
 	v := viewService(m, name)
@@ -91,7 +91,7 @@ func (s *Server) listInstances(w http.ResponseWriter, r *http.Request) {
 	}
 	m, name := s.state.Model(), r.PathValue("service")
 	if m.Services[name] == nil {
-		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no such service"})
+		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no service " + clip(name) + " is declared, and no instance of it has registered"})
 		return
 	}
 	s.answer(w, http.StatusOK, cut(m, m.Instances[name], func(i *mesh.Instance) string { return i.ID }, after, limit))
@@ -104,7 +104,7 @@ func instanceKey(r *http.Request) mesh.InstanceKey {
 func (s *Server) getInstance(w http.ResponseWriter, r *http.Request) {
 	i := s.state.Model().Instance(instanceKey(r))
 	if i == nil {
-		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no such instance"})
+		s.problem(w, r, problem{Status: http.StatusNotFound, Detail: "no instance " + clip(r.PathValue("service")+"/"+r.PathValue("id")) + " is registered"})
 		return
 	}
 	// Health changes without a revision, so there is no 304 here.

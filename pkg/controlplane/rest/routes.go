@@ -54,7 +54,7 @@ func (s *Server) routes() []route {
 			{"method", "string", "Method; GET when empty."}, {"url", "string", "URL, such as http://payments/v1/x."}, {"header", "string", "Request header 'name: value'; may be repeated."},
 		}, answers: []int{200, 400, 404, 422, 503}, handle: s.explain},
 		{method: "GET", path: "/v1/events", id: "listEvents", about: "List recent events, with those that sidecars report, or watch them: so do those who accept text/event-stream.", query: []param{
-			{"after", "integer", "Only events after this sequence."}, {"service", "string", "Only events of this service, its instances and its sidecars."},
+			{"after", "integer", "Only events after this sequence."}, {"service", "string", "Only events of this service, its instances and sidecars, and of objects that name it."},
 			{"sidecar", "string", "Only events of the sidecar with this node id."}, {"kind", "string", "Only events of these kinds, comma separated, such as ejection,circuit."},
 			watch, pageParams[0],
 		}, answers: []int{200, 400}, handle: s.listEvents, stream: eventStream},

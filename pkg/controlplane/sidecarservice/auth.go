@@ -15,13 +15,13 @@ import (
 // grpc.MaxRecvMsgSize. Sidecars keep their batches below a quarter of it.
 const MaxMessageBytes = 4 << 20
 
-var errWrongToken = errors.New("authorization: the bearer token is not the one of this control plane")
+var errWrongToken = errors.New("authorization: the bearer token is not the one of this control plane, which is in the file token of its --data; nor one of `controlplane ca token`")
 
 func errNoCredentials(certificates bool) error {
 	if certificates {
-		return errors.New("neither a client certificate nor one bearer token (sidecar flag --token-file)")
+		return errors.New("neither a client certificate nor one bearer token: give the sidecar --token-file with one of `controlplane ca token --service NAME`")
 	}
-	return errors.New("authorization: want one bearer token (sidecar flag --token-file)")
+	return errors.New("authorization: want one bearer token: give the sidecar --token-file with one of `controlplane ca token --service NAME`, or the file token of the control plane's --data")
 }
 
 // RequireToken is Authenticate with the mesh token only.
