@@ -180,7 +180,7 @@ func (c *client) refused(resp *http.Response, path string, sentToken bool) error
 // wantedToken says which token is meant: what the API answers is the same for a
 // wrong one and for none.
 func (c *client) wantedToken(sent bool) string {
-	const which = "its own is in the file named token of its data folder"
+	const which = "its own is made at the first start of serve, in the file token of --data (./outrigger-data/token by default), or is the one of serve --token-file"
 	switch {
 	case sent && c.tokenFile != "":
 		return fmt.Sprintf("the token in %s is not this control plane's: %s", c.tokenFile, which)

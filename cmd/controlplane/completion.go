@@ -54,13 +54,44 @@ func offers(f func(ctx context.Context, args []string) []string) completion {
 	}
 }
 
+// offersNames makes a completion of arguments that are KIND, then names, or KIND/NAME.
+func (c *client) offersNames(list func(ctx context.Context, args []string) []string) completion {
+	return func(cmd *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+		kind, _, slash := strings.Cut(begun, "/")
+		if !slash && (len(args) == 0 || !strings.Contains(args[0], "/")) {
+			return offers(list)(cmd, args, begun)
+		}
+		return offers(func(ctx context.Context, _ []string) []string {
+			var out []string
+			for _, name := range list(ctx, []string{kind}) {
+				out = append(out, kind+"/"+name)
+			}
+			return out
+		})(cmd, args, begun)
+	}
+}
+
+// listed offers values of a flag that takes several, comma separated.
+func listed(values []string) completion {
+	return func(_ *cobra.Command, _ []string, begun string) ([]string, cobra.ShellCompDirective) {
+		before := begun[:strings.LastIndexByte(begun, ',')+1]
+		var out []string
+		for _, v := range values {
+			if v = before + v; strings.HasPrefix(v, begun) {
+				out = append(out, v)
+			}
+		}
+		return out, cobra.ShellCompDirectiveNoFileComp
+	}
+}
+
 // kindNames are what get takes first.
 func kindNames() []string {
 	out := []string{"instances", "events"}
 	for _, k := range mesh.Kinds() {
 		out = append(out, k.Plural)
 	}
-	return out
+	return append(out, "all")
 }
 
 // objectKinds are what delete takes first.
@@ -136,6 +167,22 @@ func (c *client) nodeNames(ctx context.Context) []string {
 		out[i] = s.Node
 	}
 	return out
+}
+
+// sidecarNames are what status takes: node ids, and the services of those sidecars.
+func (c *client) sidecarNames(ctx context.Context) []string {
+	list, err := pages[rest.Sidecar](ctx, c, "/v1/sidecars", nil)
+	if err != nil {
+		return nil
+	}
+	var nodes, services []string
+	for _, s := range list {
+		nodes = append(nodes, s.Node)
+		if s.Service != "" && !slices.Contains(services, s.Service) {
+			services = append(services, s.Service)
+		}
+	}
+	return append(nodes, services...)
 }
 
 // senderNames are what explain --from takes: services, then sidecars.

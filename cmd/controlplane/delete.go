@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -18,15 +19,16 @@ import (
 func newDelete(c *client) *cobra.Command {
 	var files []string
 	cmd := &cobra.Command{
-		Use:   "delete KIND NAME... | delete -f FILE|FOLDER|-",
+		Use:   "delete KIND NAME... | delete KIND/NAME... | delete -f FILE|FOLDER|-",
 		Short: "Delete objects",
 		Long: `delete removes objects by kind and name, or all that files list.
 
 Deleting what is not there is an error with exit code 4; the rest is deleted all the same.`,
 		Example: `  controlplane delete httproute payments
   controlplane delete tap orders-errors other-tap
+  controlplane delete httproute/payments trafficpolicy/payments
   controlplane delete -f mesh.yaml`,
-		ValidArgsFunction: offers(c.deleteArguments),
+		ValidArgsFunction: c.offersNames(c.deleteArguments),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			keys, err := c.keysToDelete(files, args)
 			if err != nil {
@@ -52,8 +54,10 @@ func (c *client) keysToDelete(files, args []string) ([]mesh.Key, error) {
 		for _, s := range slices.Backward(input) {
 			keys = append(keys, s.parsed.Object.Key())
 		}
+	case len(args) > 0 && slices.ContainsFunc(args, func(a string) bool { return strings.Contains(a, "/") }):
+		return slashedKeys(args)
 	case len(args) < 2:
-		return nil, exitWith(exitUsage, "want a kind and a name, or -f")
+		return nil, exitWith(exitUsage, "want a kind and a name, KIND/NAME, or -f")
 	default:
 		k, err := mesh.KindNamed(args[0])
 		if err != nil {
@@ -62,6 +66,23 @@ func (c *client) keysToDelete(files, args []string) ([]mesh.Key, error) {
 		for _, name := range args[1:] {
 			keys = append(keys, mesh.Key{Kind: k.Name, Name: name})
 		}
+	}
+	return keys, nil
+}
+
+// slashedKeys are objects that are each named KIND/NAME.
+func slashedKeys(args []string) ([]mesh.Key, error) {
+	var keys []mesh.Key
+	for _, a := range args {
+		kind, name, ok := strings.Cut(a, "/")
+		if !ok || name == "" {
+			return nil, exitWith(exitUsage, "want KIND NAME..., or KIND/NAME for each, got %q", a)
+		}
+		k, err := mesh.KindNamed(kind)
+		if err != nil {
+			return nil, &exitError{exitUsage, err}
+		}
+		keys = append(keys, mesh.Key{Kind: k.Name, Name: name})
 	}
 	return keys, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane/rest"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
 	"github.com/outrigger-mesh/outrigger/pkg/event"
 )
@@ -42,17 +43,23 @@ decision. "sidecar events" shows those of one sidecar at its own admin port.`,
 			if err := checkOutput(q.output, outputJSON...); err != nil {
 				return err
 			}
+			for _, k := range q.kinds {
+				if _, err := rest.EventKind(k); err != nil {
+					return exitWith(exitUsage, "--kind: %w", err)
+				}
+			}
 			return c.events(cmd.Context(), q)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&q.service, "service", "", "only events of this service, its instances and its sidecars")
+	f.StringVar(&q.service, "service", "", "only events of this service, its instances and sidecars, and the objects that name it")
 	f.StringVar(&q.sidecar, "sidecar", "", "only events of the sidecar with this node id")
-	f.StringSliceVar(&q.kinds, "kind", nil, "only these kinds: "+strings.Join(event.Kinds[:], ", ")+", instance, sidecar, a kind of objects …")
-	f.Lookup("kind").DefValue = "" // not []
+	f.StringSliceVar(&q.kinds, "kind", nil, "only these `kinds`, comma separated: "+strings.Join(event.Kinds[:], ", ")+", instance, sidecar, file, resource, or a kind of objects")
 	f.BoolVarP(&q.follow, "follow", "f", false, "go on with those that come, until a signal")
 	bindOutput(cmd, &q.output, "", "json for scripts", outputJSON...)
 	completeFlagWith(cmd, "sidecar", always(c.nodeNames))
+	completeFlagWith(cmd, "service", always(c.serviceNames))
+	completeFlagWith(cmd, "kind", listed(rest.EventKinds()))
 	return c.bind(cmd)
 }
 

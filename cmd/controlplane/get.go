@@ -3,7 +3,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -25,43 +24,52 @@ func kindsHelp() string {
 		fmt.Fprintf(&b, "  %-16s %s\n", k.Plural, k.About)
 	}
 	b.WriteString("  instances        What the registry knows; the name is a service.\n")
-	b.WriteString("  events           What happened lately.")
+	b.WriteString("  events           What happened lately.\n")
+	b.WriteString("  all              All objects, and the services that the registry alone knows.")
 	return b.String()
 }
 
 func newGet(c *client) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "get KIND [NAME]",
+		Use:   "get KIND [NAME] | get KIND/NAME | get all",
 		Short: "Show objects, services, instances or events",
-		Long: `get lists objects of a kind, or shows one.
+		Long: `get lists objects of a kind, or shows one. SOURCE is api for what was applied or put,
+and the file for what is from the folder of serve --config, which goes before the API.
 
-What -o yaml writes can be applied again.
+What -o yaml writes can be applied again. A service without an object is shown as one
+would be, with the source registry. -o wide adds labels of instances, warnings of objects.
 
 ` + kindsHelp(),
 		Example: `  controlplane get httproutes
-  controlplane get trafficpolicy payments -o yaml
+  controlplane get trafficpolicy/payments -o yaml
+  controlplane get all
   controlplane get services -o wide
   controlplane get instances payments -o json`,
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0:
 				return exitWith(exitUsage, "want a kind: %s", oneOf(kindNames()))
+			case len(args) == 2 && strings.Contains(args[0], "/"):
+				return exitWith(exitUsage, "want KIND NAME or KIND/NAME, one at a time, got %s %s", args[0], args[1])
 			case len(args) > 2:
 				return exitWith(exitUsage, "want a kind and at most one name, got %d arguments", len(args))
 			}
 			return nil
 		},
-		ValidArgsFunction: offers(c.getArguments),
+		ValidArgsFunction: c.offersNames(c.getArguments),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, outputObjects...); err != nil {
 				return err
 			}
-			name := ""
+			kind, name, slash := strings.Cut(args[0], "/")
 			if len(args) == 2 {
 				name = args[1]
 			}
-			return c.get(cmd.Context(), args[0], name, output)
+			if name == "" && (slash || len(args) == 2) {
+				return exitWith(exitUsage, "the name is empty: want KIND/NAME, such as httproute/payments")
+			}
+			return c.get(cmd.Context(), kind, name, output)
 		},
 	}
 	bindOutput(cmd, &output, "", "yaml, json or wide; a table when empty", outputObjects...)
@@ -78,16 +86,24 @@ func (c *client) get(ctx context.Context, kind, name, output string) error {
 			return exitWith(exitUsage, "events have no names")
 		}
 		return c.getEvents(ctx, output)
+	case "all":
+		if name != "" {
+			return exitWith(exitUsage, "get all takes no name")
+		}
+		return c.getAll(ctx, output)
 	}
 	k, err := mesh.KindNamed(kind)
 	if err != nil {
-		return exitWith(exitUsage, "%w; get also takes instances and events", err)
+		return exitWith(exitUsage, "%w; get also takes instances, events and all", err)
 	}
 	if k.Name == mesh.KindService && asTable {
 		return c.getServices(ctx, name)
 	}
 	if name != "" {
 		data, _, err := c.raw(ctx, http.MethodGet, "/v1/objects/"+k.Name+"/"+url.PathEscape(name), nil, nil)
+		if p, ok := asProblem(err); ok && p.Status == http.StatusNotFound && k.Name == mesh.KindService {
+			data, err = c.registered(ctx, name)
+		}
 		if err != nil {
 			return notFound(err, k.Name+"/"+name)
 		}
@@ -100,21 +116,33 @@ func (c *client) get(ctx context.Context, kind, name, output string) error {
 	if err != nil {
 		return err
 	}
-	switch output {
-	case "json":
-		return writeList(c, items)
-	case "yaml":
-		for i, item := range items {
-			if i > 0 {
-				fmt.Fprintln(c.io.out, "---")
-			}
-			if err := writeRaw(c.io.out, output, item); err != nil {
-				return err
-			}
+	if k.Name == mesh.KindService {
+		more, err := c.allRegistered(ctx)
+		if err != nil {
+			return err
 		}
-		return nil
+		items = append(items, more...)
 	}
-	return c.objectTable(items, output == "wide")
+	if asTable {
+		return c.objectTable(items, output == "wide")
+	}
+	return c.writeObjects(items, output)
+}
+
+// writeObjects writes objects as JSON, or as documents of YAML.
+func (c *client) writeObjects(items []json.RawMessage, output string) error {
+	if output == "json" {
+		return writeList(c, items)
+	}
+	for i, item := range items {
+		if i > 0 {
+			fmt.Fprintln(c.io.out, "---")
+		}
+		if err := writeRaw(c.io.out, output, item); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func notFound(err error, what string) error {
@@ -133,48 +161,6 @@ func writeList(c *client, items []json.RawMessage) error {
 		return err
 	}
 	return writeRaw(c.io.out, "json", body)
-}
-
-func (c *client) objectTable(items []json.RawMessage, wide bool) error {
-	now := time.Now()
-	header := []string{"NAME", "TARGET", "ACCEPTED", "REVISION", "AGE"}
-	if wide {
-		header = append(header, "SOURCE", "NOTES")
-	}
-	var rows [][]string
-	for _, item := range items {
-		var o struct {
-			Metadata mesh.Metadata `json:"metadata"`
-			Spec     struct {
-				TargetRef  struct{ Name string } `json:"targetRef"`
-				ParentRefs []struct{ Name string }
-			} `json:"spec"`
-			Status struct {
-				mesh.Status
-				Source string `json:"source"`
-			} `json:"status"`
-		}
-		if err := json.NewDecoder(bytes.NewReader(item)).Decode(&o); err != nil {
-			return c.stranger(err)
-		}
-		target := []string{}
-		for _, p := range o.Spec.ParentRefs {
-			target = append(target, p.Name)
-		}
-		if o.Spec.TargetRef.Name != "" {
-			target = append(target, o.Spec.TargetRef.Name)
-		}
-		accepted := strconv.FormatBool(o.Status.Accepted)
-		if n := len(o.Status.Warnings()); n > 0 {
-			accepted += " (" + counted(n, "warning") + ")"
-		}
-		row := []string{o.Metadata.Name, strings.Join(target, ","), accepted, strconv.FormatUint(o.Metadata.Revision, 10), age(o.Metadata.CreatedAt, now)}
-		if wide {
-			row = append(row, o.Status.Source, strings.Join(o.Status.Warnings(), "; "))
-		}
-		rows = append(rows, row)
-	}
-	return table(c.io.out, header, rows)
 }
 
 type serviceRow struct {
@@ -254,13 +240,13 @@ func (c *client) getInstances(ctx context.Context, service, output string) error
 		}
 		row := []string{i.Service, i.ID, i.Address + ":" + strconv.Itoa(int(i.Port)), health, i.Version, i.Zone}
 		if output == "wide" {
-			row = append(row, strconv.Itoa(int(i.EffectiveWeight())), i.Node)
+			row = append(row, strconv.Itoa(int(i.EffectiveWeight())), mesh.LabelText(i.Metadata), i.Node)
 		}
 		rows = append(rows, row)
 	}
 	header := []string{"SERVICE", "ID", "ADDRESS", "HEALTH", "VERSION", "ZONE"}
 	if output == "wide" {
-		header = append(header, "WEIGHT", "NODE")
+		header = append(header, "WEIGHT", "LABELS", "NODE")
 	}
 	return table(c.io.out, header, rows)
 }

@@ -126,7 +126,7 @@ func TestWrongCommandLinesAreRefusedByName(t *testing.T) {
 		{[]string{"serve", "--config", dir + "/none"}, exitUsage, "--config"},
 		{[]string{"serve", "--token-file", dir + "/none", "--http", "127.0.0.1:0", "--xds", "127.0.0.1:0"}, exitUsage, "--token-file"},
 		{[]string{"get"}, exitUsage, "want a kind: instances, events, services, httproutes"},
-		{[]string{"get", "roots"}, exitUsage, "Tap; get also takes instances and events"},
+		{[]string{"get", "roots"}, exitUsage, "Tap; get also takes instances, events and all"},
 		{[]string{"apply", "-f", dir + "/none"}, exitFailed, "error: -f " + dir + "/none: no such file or directory"},
 		{[]string{"get", "taps", "a", "b"}, exitUsage, "at most one name, got 3"},
 		{[]string{"stauts"}, exitUsage, "status"},
@@ -135,8 +135,16 @@ func TestWrongCommandLinesAreRefusedByName(t *testing.T) {
 		{[]string{"apply", "mesh.yaml", "b.yaml"}, exitUsage, "controlplane apply -f mesh.yaml -f b.yaml"},
 		{[]string{"diff", "mesh.yaml"}, exitUsage, "controlplane diff -f mesh.yaml"},
 		{[]string{"validate", "mesh.yaml"}, exitUsage, "controlplane validate -f mesh.yaml"},
-		{[]string{"status", "a", "b"}, exitUsage, "one node id at most"},
+		{[]string{"status", "a", "b"}, exitUsage, "one node id or service at most"},
 		{[]string{"trace"}, exitUsage, "want one trace id"},
+		{[]string{"trace", "abc"}, exitUsage, `"abc" is too short for a trace id: it has 3 of 16 or 32 hexadecimal digits`},
+		{[]string{"get", "httproute/"}, exitUsage, "the name is empty"},
+		{[]string{"get", "httproute/a", "b"}, exitUsage, "want KIND NAME or KIND/NAME"},
+		{[]string{"get", "all", "b"}, exitUsage, "get all takes no name"},
+		{[]string{"delete", "httproute/a", "b"}, exitUsage, `KIND/NAME for each, got "b"`},
+		{[]string{"delete", "httproute"}, exitUsage, "want a kind and a name, KIND/NAME, or -f"},
+		{[]string{"events", "--kind", "ejektion"}, exitUsage, `no events are of the kind "ejektion", want some of ejection, circuit,`},
+		{[]string{"events", "--kind", "health,ejektion"}, exitUsage, "did you mean ejection?"},
 		{[]string{"explain"}, exitUsage, "want METHOD URL, such as controlplane explain GET"},
 		{[]string{"explain", "GET"}, exitUsage, "the URL is missing"},
 		{[]string{"explain", "http://payments/"}, exitUsage, "the method is missing: controlplane explain GET http://payments/"},
@@ -275,7 +283,7 @@ func TestTheCommandLineWorksWithAServer(t *testing.T) {
 	if !strings.Contains(r.out, "-    request: 3s\n+    request: 4s\n") {
 		t.Errorf("diff:\n%s", r.out)
 	}
-	d.want(d.run("", "get", "policies"), 0, "payments   payments   true")
+	d.want(d.run("", "get", "policies"), 0, "payments   payments   true       api")
 	d.want(d.run("", "get", "services"), 0, "payments   object   80      1           1         0")
 	d.want(d.run("", "get", "instances", "payments"), 0, "static-127.0.0.1:9001")
 	yaml := d.want(d.run("", "get", "trafficpolicy", "payments", "-o", "yaml"), 0, "    request: 3s")

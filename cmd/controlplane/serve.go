@@ -63,6 +63,8 @@ or hands on one from outside with --ca-cert and --ca-key. See "controlplane ca".
 
 Objects of --config are read at the start and whenever a file changes. A file with
 errors never unseats what it held before; status and get events show what is wrong.
+They go before objects of the same name that were applied, which are kept and in force
+again when no file has them any more; get shows the source of each.
 
 Traces of the control plane itself go where the standard OTEL_* environment
 variables say (OTEL_EXPORTER_OTLP_ENDPOINT and others); without them, nowhere.`,

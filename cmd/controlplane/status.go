@@ -22,21 +22,23 @@ import (
 func newStatus(c *client) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "status [NODE]",
+		Use:   "status [NODE|SERVICE]",
 		Short: "Show the control plane and what each sidecar made of its configuration",
 		Long: `status shows the control plane, unhealthy instances, the configuration files with
 errors, and each sidecar: connected since when, whether it has accepted the latest, what it
-refused and why, what it still misses, and which endpoints it has ejected.`,
+refused and why, what it still misses, and which endpoints it has ejected. With a node
+id or a service, in detail and of those sidecars alone.`,
 		Example: `  controlplane status
   controlplane status orders~orders-1
+  controlplane status orders
   controlplane status -o json | jq '.sidecars[] | select(.synced | not)'`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 1 {
-				return exitWith(exitUsage, "want one node id at most, got %d: %s", len(args), strings.Join(args, " "))
+				return exitWith(exitUsage, "want one node id or service at most, got %d: %s", len(args), strings.Join(args, " "))
 			}
 			return nil
 		},
-		ValidArgsFunction: once(c.nodeNames),
+		ValidArgsFunction: once(c.sidecarNames),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkOutput(output, outputJSON...); err != nil {
 				return err
@@ -84,9 +86,8 @@ func (c *client) status(ctx context.Context, node, output string) error {
 		return err
 	}
 	if node != "" {
-		sidecars = slices.DeleteFunc(sidecars, func(s rest.Sidecar) bool { return s.Node != node })
-		if len(sidecars) == 0 {
-			return exitWith(exitNotFound, "sidecar %s is not known", node)
+		if sidecars, err = c.sidecarsNamed(ctx, sidecars, node); err != nil {
+			return err
 		}
 	}
 	if output == "json" {
@@ -100,6 +101,33 @@ func (c *client) status(ctx context.Context, node, output string) error {
 		c.printStatus(s)
 	}
 	return c.printSidecars(sidecars, node != "")
+}
+
+// sidecarsNamed is the sidecar of a node id, or those of a service.
+func (c *client) sidecarsNamed(ctx context.Context, all []rest.Sidecar, name string) ([]rest.Sidecar, error) {
+	var out []rest.Sidecar
+	names := []string{}
+	for _, s := range all {
+		if s.Node == name {
+			return []rest.Sidecar{s}, nil
+		}
+		if s.Service == name {
+			out = append(out, s)
+		}
+		names = append(names, s.Node)
+	}
+	if len(out) > 0 {
+		return out, nil
+	}
+	services := c.serviceNames(ctx)
+	if slices.Contains(services, name) {
+		return nil, exitWith(exitNotFound, "service %s has no sidecar that is or was connected: its instances are registered by others (controlplane get instances %s)", name, name)
+	}
+	hint := ""
+	if near := mesh.Nearest(name, append(names, services...)); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return nil, exitWith(exitNotFound, "no sidecar has the node id %q, and no service is of that name%s (controlplane status lists the sidecars, controlplane get services the services)", name, hint)
 }
 
 func (c *client) printStatus(s statusAnswer) {

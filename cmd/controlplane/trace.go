@@ -43,8 +43,13 @@ have a trace: one in a hundred, unless a Telemetry object says more.`,
 				return err
 			}
 			id := strings.ToLower(args[0])
-			if n := len(id); n < 1 || n > 32 || strings.Trim(id, "0123456789abcdef") != "" {
-				return exitWith(exitUsage, "want a trace id of up to 32 hexadecimal digits, got %q", args[0])
+			switch n := len(id); {
+			case strings.Trim(id, "0123456789abcdef") != "":
+				return exitWith(exitUsage, "want a trace id of 16 or 32 hexadecimal digits, got %q", args[0])
+			case n < 16:
+				return exitWith(exitUsage, "%q is too short for a trace id: it has %d of 16 or 32 hexadecimal digits", args[0], n)
+			case n > 32:
+				return exitWith(exitUsage, "%q is too long for a trace id: it has %d hexadecimal digits, and 32 are the most", args[0], n)
 			}
 			return c.trace(cmd.Context(), id, output)
 		},

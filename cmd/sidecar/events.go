@@ -58,7 +58,6 @@ func newEvents() *cobra.Command {
 		},
 	}
 	c.Flags().StringSliceVar(&call.kinds, "kind", nil, "only these kinds: "+strings.Join(event.Kinds[:], ", "))
-	c.Flags().Lookup("kind").DefValue = "" // not []
 	c.Flags().Uint64Var(&call.since, "since", 0, "only events behind the one with this id")
 	c.Flags().BoolVarP(&call.follow, "follow", "f", false, "go on with those that come, until a signal")
 	_ = c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(event.Kinds[:], cobra.ShellCompDirectiveNoFileComp))
