@@ -55,6 +55,14 @@ func DecodeSpan(data []byte) (*Span, error) {
 	if len(data) > MaxSpanBytes {
 		return nil, fmt.Errorf(": %d bytes, the limit is %d", len(data), MaxSpanBytes)
 	}
+	if s, ok := decodePlain(data); ok {
+		return s, nil
+	}
+	return decodeAny(data)
+}
+
+// decodeAny is DecodeSpan for spans of any form.
+func decodeAny(data []byte) (*Span, error) {
 	if t := bytes.TrimSpace(data); len(t) == 0 || t[0] != '{' {
 		return nil, errors.New(": want an object")
 	}
