@@ -6,19 +6,28 @@ import (
 	"time"
 )
 
-// drainEvery is how often records are taken off the rings: rarely enough that a
-// wake-up is shared by many records, often enough for 200 000 requests a second.
-// A quiet proxy is looked at less often.
+// Records are taken off the rings rarely enough that a wake-up is shared by many
+// records, and often enough for 200 000 requests a second: every drainEvery where they
+// would fill more than calmFill of a ring in drainCalm, else every drainCalm.
 const (
 	drainEvery = 20 * time.Millisecond
-	drainQuiet = 100 * time.Millisecond
+	drainCalm  = 100 * time.Millisecond
+	calmFill   = 0.25
 	drainBatch = 1024
 )
+
+// drainNext is how long to wait when that much of a ring was filled in the wait before.
+func drainNext(fill float64, wait time.Duration) time.Duration {
+	if fill*float64(drainCalm) > calmFill*float64(wait) {
+		return drainEvery
+	}
+	return drainCalm
+}
 
 // readRecords hands finished exchanges to their consumers, off the loops, until
 // stop is closed; then it takes what is left.
 func (p *Proxy) readRecords(stop <-chan struct{}) {
-	wait := drainQuiet
+	wait := drainCalm
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	for {
@@ -28,8 +37,9 @@ func (p *Proxy) readRecords(stop <-chan struct{}) {
 			last = true
 		case <-timer.C:
 		}
-		n := 0
+		n, fill := 0, 0.0
 		for _, w := range p.workers {
+			fill = max(fill, w.ring.Fill())
 			for {
 				k := w.ring.Drain(drainBatch)
 				n += k
@@ -44,10 +54,7 @@ func (p *Proxy) readRecords(stop <-chan struct{}) {
 		if last {
 			return
 		}
-		wait = drainEvery
-		if n == 0 {
-			wait = drainQuiet
-		}
+		wait = drainNext(fill, wait)
 		timer.Reset(wait)
 	}
 }

@@ -105,6 +105,32 @@ func TestAFullRingCountsWhatItDrops(t *testing.T) {
 	}
 }
 
+func TestTheFillOfARingIsThatOfItsScarcerPart(t *testing.T) {
+	g := NewRing(8, 64)
+	captures := AppendCapture(nil, []byte("0123456789abcd")) // 16 bytes with the length
+	for lap := range 3 {                                     // across the ends
+		if got := g.Fill(); got != 0 {
+			t.Fatalf("lap %d: got %v of an empty ring", lap, got)
+		}
+		g.Push(&Record{Consumer: &collector{}})
+		g.Push(&Record{Consumer: &collector{}})
+		if got := g.Fill(); got != 2./8 {
+			t.Errorf("lap %d: got %v by slots, want a quarter", lap, got)
+		}
+		g.Push(&Record{Consumer: &collector{}, Captures: captures})
+		g.Push(&Record{Consumer: &collector{}, Captures: captures})
+		g.Push(&Record{Consumer: &collector{}, Captures: captures})
+		if got := g.Fill(); got != 3./4 {
+			t.Errorf("lap %d: got %v by bytes, want three quarters", lap, got)
+		}
+		g.Drain(4)
+		if got := g.Fill(); got != 1./4 {
+			t.Errorf("lap %d: got %v of the last record, want a quarter", lap, got)
+		}
+		g.Drain(4)
+	}
+}
+
 func TestAWriterAndAReaderLoseNothing(t *testing.T) {
 	g := NewRing(64, 4096)
 	c := &collector{}

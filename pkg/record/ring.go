@@ -69,6 +69,18 @@ func (g *Ring) Push(r *Record) bool {
 // Len is the number of records waiting. Any goroutine may ask.
 func (g *Ring) Len() int { return int(g.write.Load() - g.read.Load()) }
 
+// Fill is how much of the ring waits, from 0 to 1: of slots or of bytes, whichever is
+// scarcer. Only the reader may ask.
+func (g *Ring) Fill() float64 {
+	w := g.write.Load()
+	rd := g.read.Load()
+	if rd == w {
+		return 0
+	}
+	last := &g.slots[(w-1)&g.mask]
+	return max(float64(w-rd)/float64(len(g.slots)), float64(last.off+uint64(last.n)-g.byteRead.Load())/float64(len(g.bytes)))
+}
+
 // Dropped is the number of records that found no room.
 func (g *Ring) Dropped() uint64 { return g.dropped.Load() }
 

@@ -113,5 +113,16 @@ func (g *Ring) drain(limit int, f func(rule *Rule, rec []byte)) int {
 	return n
 }
 
+// fill is how much of the ring waits, from 0 to 1: of slots or of bytes, whichever is
+// scarcer. Only the Writer asks.
+func (g *Ring) fill() float64 {
+	rd, w := g.read.Load(), g.write.Load()
+	if rd == w {
+		return 0
+	}
+	last := &g.slots[(w-1)&g.mask]
+	return max(float64(w-rd)/float64(len(g.slots)), float64(last.off+uint64(last.n)-g.byteRead.Load())/float64(len(g.bytes)))
+}
+
 // Waiting is the number of records in the ring. Any goroutine may ask.
 func (g *Ring) Waiting() int { return int(g.write.Load() - g.read.Load()) }

@@ -24,10 +24,11 @@ type WriterConfig struct {
 
 // Times of the writer.
 const (
-	busyPoll  = 20 * time.Millisecond  // while records come
-	idlePoll  = 200 * time.Millisecond // otherwise
-	drainStep = 512                    // records between two flushes
-	openRetry = 5 * time.Second        // of a sink that would not open
+	busyPoll  = 20 * time.Millisecond  // where records would fill more than calmFill of a ring in calmPoll
+	calmPoll  = 200 * time.Millisecond // otherwise: a wake-up, and a batch for the lake, is shared by many
+	calmFill  = 0.25
+	drainStep = 512             // records between two flushes
+	openRetry = 5 * time.Second // of a sink that would not open
 )
 
 // Writer takes records out of the rings, redacts them and hands them to their
@@ -81,13 +82,12 @@ func NewWriter(c WriterConfig) (*Writer, error) {
 // Run writes until ctx ends, then takes what is left in the rings, and closes the
 // sinks.
 func (w *Writer) Run(ctx context.Context) error {
-	t := time.NewTimer(idlePoll)
+	pause := calmPoll
+	t := time.NewTimer(pause)
 	defer t.Stop()
 	for {
-		pause := idlePoll
-		if w.drain() > 0 {
-			pause = busyPoll
-		}
+		pause = nextPoll(w.fill(), pause)
+		w.drain()
 		t.Reset(pause)
 		select {
 		case <-t.C:
@@ -97,6 +97,24 @@ func (w *Writer) Run(ctx context.Context) error {
 			return w.close()
 		}
 	}
+}
+
+// nextPoll is how long to pause when that much of a ring was filled in the pause before.
+func nextPoll(fill float64, pause time.Duration) time.Duration {
+	if fill*float64(calmPoll) > calmFill*float64(pause) {
+		return busyPoll
+	}
+	return calmPoll
+}
+
+// fill is that of the fullest ring.
+func (w *Writer) fill() (most float64) {
+	for i := range w.hub.rings {
+		if g := w.hub.rings[i].Load(); g != nil {
+			most = max(most, g.fill())
+		}
+	}
+	return most
 }
 
 // drain takes what waits, in steps, so that one loop's flood does not keep the

@@ -191,6 +191,42 @@ func TestARingKeepsOrderUnderLoad(t *testing.T) {
 	}
 }
 
+func TestTheFillOfARingIsThatOfItsScarcerPart(t *testing.T) {
+	g := NewRing(8, 64, 0)
+	for lap := range 3 { // across the ends
+		if got := g.fill(); got != 0 {
+			t.Fatalf("lap %d: got %v of an empty ring", lap, got)
+		}
+		g.Push(&Rule{}, make([]byte, 4))
+		g.Push(&Rule{}, make([]byte, 4))
+		if got := g.fill(); got != 2./8 {
+			t.Errorf("lap %d: got %v by slots, want a quarter", lap, got)
+		}
+		g.Push(&Rule{}, make([]byte, 40))
+		if got := g.fill(); got != 3./4 {
+			t.Errorf("lap %d: got %v by bytes, want three quarters", lap, got)
+		}
+		g.drain(8, func(*Rule, []byte) {})
+	}
+}
+
+func TestTheWriterComesOftenOnlyWhereARingWouldFill(t *testing.T) {
+	for _, tc := range []struct {
+		fill        float64
+		pause, want time.Duration
+	}{
+		{0, busyPoll, calmPoll},
+		{calmFill, calmPoll, calmPoll},
+		{calmFill + .01, calmPoll, busyPoll},
+		{calmFill / 10, busyPoll, calmPoll}, // as full a pause later
+		{calmFill/10 + .01, busyPoll, busyPoll},
+	} {
+		if got := nextPoll(tc.fill, tc.pause); got != tc.want {
+			t.Errorf("%v filled in %v: got %v, want %v", tc.fill, tc.pause, got, tc.want)
+		}
+	}
+}
+
 func TestPushAllocatesNothing(t *testing.T) {
 	g := NewRing(1024, 1<<20, 0)
 	rule, a, b := &Rule{}, make([]byte, 100), make([]byte, 200)
