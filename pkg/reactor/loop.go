@@ -56,6 +56,7 @@ type Loop struct {
 	// loop-owned
 	now, wall int64
 	yielded   int64 // when the loop gave way last
+	threaded  bool  // has a thread of its own, by Run
 	wheel     wheel
 	pools     pools
 	scratch   []byte
@@ -154,7 +155,11 @@ func NewLoop(c Config) (*Loop, error) {
 // connection with ErrLoopStopped. It returns an error only when the System fails.
 func (l *Loop) Run() error {
 	runtime.LockOSThread() // else time slices of other goroutines show up in the tail
-	defer runtime.UnlockOSThread()
+	l.threaded = true
+	defer func() {
+		l.threaded = false
+		runtime.UnlockOSThread()
+	}()
 	for l.Tick(-1) {
 	}
 	return l.err

@@ -96,9 +96,23 @@ func (l *Loop) catchUp() {
 // yieldEvery is how often a loop gives way to the scheduler. A goroutine that keeps
 // its processor for 10 ms has it taken away in each system call that blocks from
 // then on, and the runtime's monitor looks every 20 µs: at four connections that
-// was a tenth of the CPU. To give way costs two switches of threads, so it is done
-// as seldom as that allows.
+// was a tenth of the CPU. To give way wakes another thread, so it is done as seldom
+// as that allows.
 const yieldEvery = 8 * time.Millisecond
+
+// giveWay lets the scheduler run. A goroutine with a thread of its own would wait for
+// another thread to come by and hand the processor back, two switches each: it does
+// without for the moment, and goes on at once where nobody else wants to run.
+func (l *Loop) giveWay() {
+	l.yielded = l.now
+	if !l.threaded {
+		runtime.Gosched()
+		return
+	}
+	runtime.UnlockOSThread()
+	runtime.Gosched()
+	runtime.LockOSThread()
+}
 
 // fewEvents is how many events a wait may bring for the next one to block at once.
 const fewEvents = 2
@@ -115,8 +129,7 @@ const handEach = 8
 // connections two system calls in ten).
 func (l *Loop) poll(wait time.Duration) int {
 	if l.now-l.yielded > int64(yieldEvery) {
-		l.yielded = l.now
-		runtime.Gosched()
+		l.giveWay()
 	}
 	n, errno := 0, syscall.Errno(0)
 	if l.busy() || wait == 0 || l.ready > fewEvents {
