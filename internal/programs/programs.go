@@ -3,8 +3,7 @@
 // Package programs makes the programs of this module, for what runs them as processes:
 // tests, benchmarks and examples.
 //
-// What does not belong here: programs as they are released, which the Makefile builds
-// with a profile.
+// What does not belong here: what is released, which the Makefile builds.
 //
 // Concurrency: any number of goroutines and processes.
 package programs
@@ -34,15 +33,45 @@ func Build(ctx context.Context, dir string, packages ...string) error {
 		return err
 	}
 	for _, p := range packages {
-		cmd := exec.CommandContext(ctx, "go", "run", "-exec", "cp", module+"/"+p, filepath.Join(dir, path.Base(p)))
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-		if out, err := cmd.CombinedOutput(); err != nil {
-			if ctx.Err() != nil {
-				return context.Cause(ctx)
-			}
-			return fmt.Errorf("build %s: %w\n%s", p, err, bytes.TrimSpace(out))
+		if err := build(ctx, p, filepath.Join(dir, path.Base(p)), nil); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// BuildGuided puts the sidecar into the folder as make build and the image have it:
+// guided by its profile. The first time that compiles all that it links once more, for
+// minutes.
+func BuildGuided(ctx context.Context, dir string) error {
+	mod, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	profile := filepath.Join(filepath.Dir(string(bytes.TrimSpace(mod))), sidecarProfile)
+	if _, err := os.Stat(profile); err != nil {
+		return fmt.Errorf("the sidecar's profile: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // programs are no secret
+		return err
+	}
+	return build(ctx, "cmd/sidecar", filepath.Join(dir, "sidecar"), []string{"CGO_ENABLED=0"}, "-trimpath", "-pgo="+profile)
+}
+
+// sidecarProfile is by the Makefile and docs/adr/0023-builds-guided-by-a-profile.md.
+const sidecarProfile = "cmd/sidecar/sidecar.pgo"
+
+func build(ctx context.Context, pkg, to string, env []string, flags ...string) error {
+	argv := append(append([]string{"run"}, flags...), "-exec", "cp", module+"/"+pkg, to)
+	cmd := exec.CommandContext(ctx, "go", argv...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if out, err := cmd.CombinedOutput(); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return fmt.Errorf("build %s: %w\n%s", pkg, err, bytes.TrimSpace(out))
 	}
 	return nil
 }

@@ -11,6 +11,17 @@ import (
 	"testing"
 )
 
+func TestAGuidedBuildNeedsTheProfile(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module other\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir) // it is looked for in the module that one is in
+	if err := BuildGuided(t.Context(), dir); !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), sidecarProfile) {
+		t.Errorf("got %v, want an error that names the profile", err)
+	}
+}
+
 func TestBuildMakesProgramsAndSaysWhatItCannot(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "bin")
 	if err := Build(t.Context(), dir, "cmd/controlplane"); err != nil {
