@@ -34,6 +34,7 @@ type freeFile struct {
 	token    uint64
 	upstream bool
 	inbox    []byte
+	writes   int
 }
 
 // client is the descriptor of the i-th client: 0 is the listener's.
@@ -101,6 +102,7 @@ func (f *free) Read(fd int, b []byte) (int, syscall.Errno) {
 }
 
 func (f *free) Write(fd int, b []byte) (int, syscall.Errno) {
+	f.files[fd].writes++
 	if f.files[fd].upstream {
 		f.send(fd, f.response)
 	}
@@ -128,7 +130,7 @@ func (f *free) CloseFD(int)                                 {}
 func (f *free) Shutdown()                                   {}
 
 // newFree starts a proxy with all features on a free System, with so many clients.
-func newFree(b *testing.B, clients int) (*free, *Proxy) {
+func newFree(b testing.TB, clients int) (*free, *Proxy) {
 	f := &free{response: []byte("HTTP/1.1 200 OK\r\nServer: nginx/1.22.1\r\nDate: Mon, 30 Nov 2026 05:00:00 GMT\r\nContent-Type: application/json\r\nContent-Length: 42\r\nConnection: keep-alive\r\n\r\n" +
 		`{"id":5,"name":"a thing","tags":["x","y"]}`)}
 	var loop *reactor.Loop
@@ -164,9 +166,15 @@ func newFree(b *testing.B, clients int) (*free, *Proxy) {
 
 // settle runs the loop until nobody has anything to say.
 func (f *free) settle() {
-	for len(f.ready) > 0 {
+	for len(f.ready) > 0 || f.busy() {
 		f.loop.Tick(0)
 	}
+}
+
+// busy reports whether the loop has something to do though nothing has come.
+func (f *free) busy() bool {
+	at, ok := f.loop.Due()
+	return ok && at <= f.loop.Now()
 }
 
 // drainAfter is how many requests come between two looks at the records, as at 50 000
@@ -212,6 +220,54 @@ func threadTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// http2Requests is what a client of HTTP/2 sends: preface, windows and the first request,
+// and then the same request again and again, all of it indexed.
+func http2Requests() (begin, again []byte) {
+	c := http2.New(http2.Client, http2.Limits{})
+	var head codec.RequestHead
+	head.SetMethod([]byte("GET"))
+	head.SetScheme([]byte("http"))
+	head.SetAuthority([]byte("x"))
+	head.SetPath([]byte("/a/b?c=d"))
+	head.BodyLength = codec.BodyNone
+	head.AddString("user-agent", "test/1")
+	head.AddString("accept", "*/*")
+	id, _ := c.NewStream()
+	begin = c.AppendRequest(c.AppendPending(nil), id, &head, true)
+	begin = append(begin, 0, 0, 0, 4, 1, 0, 0, 0, 0)                      // SETTINGS, ACK
+	begin = append(begin, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0)       // WINDOW_UPDATE of the connection
+	begin = append(begin, 0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0, 0, 0) // SETTINGS_INITIAL_WINDOW_SIZE
+	id, _ = c.NewStream()
+	return begin, c.AppendRequest(nil, id, &head, true)
+}
+
+func TestAnswersToOneConnectionLeaveTogether(t *testing.T) {
+	const clients, streams = 2, 3
+	f, _ := newFree(t, clients)
+	begin, again := http2Requests()
+	for i := range clients {
+		f.send(f.client(i), begin)
+	}
+	f.settle()
+	for round := range 3 {
+		for i := range clients {
+			var b []byte
+			for k := range streams {
+				b = append(b, again...)
+				binary.BigEndian.PutUint32(b[k*len(again)+5:], uint32(3+2*(round*streams+k)))
+			}
+			f.files[f.client(i)].writes = 0
+			f.send(f.client(i), b)
+		}
+		f.settle()
+		for i := range clients {
+			if n := f.files[f.client(i)].writes; round > 0 && n != 1 { // the first round dials
+				t.Errorf("round %d: %d answers came to client %d in %d writes, want 1", round, streams, i, n)
+			}
+		}
+	}
+}
+
 // BenchmarkRequest is the proxy's own time for a request with all features on, without
 // that of system calls.
 func BenchmarkRequest(b *testing.B) {
@@ -225,22 +281,7 @@ func BenchmarkRequest(b *testing.B) {
 	for _, load := range []struct{ clients, streams int }{{64, 1}, {16, 32}} {
 		b.Run(fmt.Sprintf("HTTP2/%dx%d", load.clients, load.streams), func(b *testing.B) {
 			f, p := newFree(b, load.clients)
-			c := http2.New(http2.Client, http2.Limits{})
-			var head codec.RequestHead
-			head.SetMethod([]byte("GET"))
-			head.SetScheme([]byte("http"))
-			head.SetAuthority([]byte("x"))
-			head.SetPath([]byte("/a/b?c=d"))
-			head.BodyLength = codec.BodyNone
-			head.AddString("user-agent", "test/1")
-			head.AddString("accept", "*/*")
-			id, _ := c.NewStream()
-			begin := c.AppendRequest(c.AppendPending(nil), id, &head, true)
-			begin = append(begin, 0, 0, 0, 4, 1, 0, 0, 0, 0)                      // SETTINGS, ACK
-			begin = append(begin, 0, 0, 4, 8, 0, 0, 0, 0, 0, 0x7f, 0, 0, 0)       // WINDOW_UPDATE of the connection
-			begin = append(begin, 0, 0, 6, 4, 0, 0, 0, 0, 0, 0, 4, 0x7f, 0, 0, 0) // SETTINGS_INITIAL_WINDOW_SIZE
-			id, _ = c.NewStream()
-			again := c.AppendRequest(nil, id, &head, true) // all of it indexed
+			begin, again := http2Requests()
 			for i := range load.clients {
 				f.send(f.client(i), begin)
 			}

@@ -186,6 +186,9 @@ func (c *http2Conn) RequestHead(id uint32, h *codec.RequestHead, last bool) erro
 	s.received = uint64(h.Size())
 	s.x = x
 	c.streams[id] = s
+	if len(c.streams) == 2 {
+		c.conn.Gather(true)
+	}
 	c.newborn, s.fresh = append(c.newborn, s), true
 	switch {
 	case h.Method == codec.MethodConnect:
@@ -339,6 +342,7 @@ func (c *http2Conn) left() {
 func (c *http2Conn) rest() {
 	c.drainIfDue()
 	if len(c.streams) == 0 {
+		c.conn.Gather(false)
 		c.idle = c.w.loop.Now()
 		c.arm()
 	}

@@ -175,6 +175,7 @@ func (u *http2Up) rest() {
 		return
 	}
 	if u.unused() {
+		u.conn.Gather(false)
 		if u.used { // else it is an answer to our PING, say
 			u.used = false
 			u.idleAt = u.pool.on.w.loop.Now()

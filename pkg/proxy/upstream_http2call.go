@@ -74,6 +74,9 @@ func (c *http2Call) sendHead(h *codec.RequestHead, last bool) {
 	}
 	c.id = id
 	c.u.calls[id] = c
+	if len(c.u.calls) == 2 {
+		conn.Gather(true)
+	}
 	c.written = outPlace(conn)
 	conn.Commit(c.u.codec.AppendRequest(conn.Reserve(h.Size()+512), c.id, h, last))
 	c.sent = outPlace(conn) - c.written

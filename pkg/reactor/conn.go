@@ -83,7 +83,7 @@ const (
 	closed
 )
 
-type flags uint16
+type flags uint32
 
 const (
 	readable    flags = 1 << iota // the kernel may have input: the last read was not short
@@ -102,6 +102,8 @@ const (
 	endsOnReset                   // a reset ends it at once, whatever the kernel still holds
 	tellsEOF                      // OnEOF is due to a handler that took over after it
 	greedy                        // used up its read budget when it last had its turn
+	gathers                       // see Gather
+	isKept                        // in Loop.kept
 )
 
 func (c *Conn) has(f flags) bool { return c.flags&f != 0 }
@@ -282,11 +284,15 @@ func (c *Conn) CloseWrite() {
 	}
 }
 
-// Close closes c and drops what waits to be written; OnClose(c, reason) follows
+// Close closes c and drops what waits to be written, but for what Gather has kept back
+// and the kernel has room for; OnClose(c, reason) follows
 // at the end of the tick. If the peer's bytes were not all read, the kernel
 // answers them with a reset: see CloseAfterFlush.
 func (c *Conn) Close(reason error) {
 	c.loop.owner.check()
+	if c.has(isKept) {
+		c.loop.flush(c) // without Gather it had left before
+	}
 	c.loop.close(c, reason)
 }
 

@@ -16,7 +16,7 @@
 //     or reads the clock: Now and Wall are the time of the tick.
 //   - A tick does, in this order: wait for events, read the clock, begin hook,
 //     events, mailbox, timers, end hook, flush, close. Loop.Tick gives the
-//     reasons.
+//     reasons. Only what Conn.Gather keeps back leaves later.
 //   - Callbacks are never made from inside the verbs of a Conn, with one
 //     exception: Write and Commit may call OnHighWater of the same connection,
 //     since back-pressure that comes a tick late costs memory.

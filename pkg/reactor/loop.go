@@ -66,12 +66,14 @@ type Loop struct {
 	letters   *letter // taken from the mailbox and not yet run
 	slots     []slot
 	free      []uint32
-	budget    int    // of a turn, in bytes: Config.ReadBudget, or less while those are expensive
-	pending   turns  // to be read or redelivered though no event says so
-	resumable uint64 // what stats.ReadBytes is when they have had enough of this tick
-	dirty     turns  // have output that the kernel may take
-	closing   turns  // OnClose is due
-	closes    int    // how many of them this tick may still end
+	budget    int     // of a turn, in bytes: Config.ReadBudget, or less while those are expensive
+	pending   turns   // to be read or redelivered though no event says so
+	resumable uint64  // what stats.ReadBytes is when they have had enough of this tick
+	dirty     turns   // have output that the kernel may take
+	kept      []*Conn // have output that waits for more
+	keptFor   int     // events since the first of it
+	closing   turns   // OnClose is due
+	closes    int     // how many of them this tick may still end
 	starved   []*Listener
 	current   *Conn // whom a panic is blamed on
 	bufs      [][]byte
@@ -253,7 +255,11 @@ func (l *Loop) pend(c *Conn) {
 }
 
 func (l *Loop) markDirty(c *Conn) {
-	if !c.has(isDirty) {
+	switch {
+	case c.has(isDirty):
+	case c.mayKeep():
+		l.keep(c)
+	default:
 		c.flags |= isDirty
 		l.dirty.add(c)
 	}

@@ -56,7 +56,9 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	}
 	// The owner's list of what became ready by all of the above.
 	l.hook(l.end)
-	// Everything written goes out: one system call for each connection.
+	// Everything written goes out, but for what may wait for more: one system call for
+	// each connection.
+	l.letGo()
 	// Closes come last: nobody holds a connection half-way through a callback.
 	l.settle()
 	l.publish()
@@ -159,7 +161,7 @@ func (l *Loop) poll(wait time.Duration) int {
 
 // busy reports whether the next tick has work already.
 func (l *Loop) busy() bool {
-	return l.again || !l.pending.empty() || !l.dirty.empty() || !l.closing.empty() || !l.mailbox.empty() || l.stopping.Load()
+	return l.again || len(l.kept) > 0 || !l.pending.empty() || !l.dirty.empty() || !l.closing.empty() || !l.mailbox.empty() || l.stopping.Load()
 }
 
 // Due returns the monotonic time at which a tick has something to do though
@@ -402,6 +404,8 @@ func (l *Loop) finishCloses() (more bool) {
 func (l *Loop) shutdown() {
 	for l.runMailbox() {
 	}
+	l.release()
+	l.settle()
 	l.stopped = true // from here on Dial and AddListener fail
 	for i := range l.slots {
 		if s := l.slots[i]; s.listener != nil {

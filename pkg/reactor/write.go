@@ -14,8 +14,8 @@ const (
 	maxIovecs = 64
 )
 
-// Write queues a copy of b; it leaves at the end of the tick, together with
-// what else was written by then. A large b is written through at once, after
+// Write queues a copy of b; it leaves at the end of the tick, together with what else
+// was written by then, or later (see Gather). A large b is written through at once, after
 // what was queued, and only what the kernel does not take is copied. Write never
 // blocks; errors come as OnClose. After CloseWrite and Close it does nothing.
 func (c *Conn) Write(b []byte) {
