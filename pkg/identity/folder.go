@@ -23,12 +23,21 @@ const (
 	bundleFile = "bundle.pem"
 	// maxStateBytes is far above what the roots of a mesh take.
 	maxStateBytes = 1 << 20
+	// newSuffix is of a file that is not yet in force.
+	newSuffix = ".new"
 )
 
 // Load reads the state; nil when there is none yet. A file that others can read or
-// that is damaged is an error: an authority never starts anew in silence.
+// that is damaged is an error: an authority never starts anew in silence. It is for the
+// one who saves, before the first time: what a crash within Save has left, private keys
+// that were never in force among it, is removed.
 func (f Folder) Load() (*State, error) {
 	path := filepath.Join(string(f), stateFile)
+	for _, name := range [...]string{stateFile, bundleFile} {
+		if err := os.Remove(filepath.Join(string(f), name+newSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("left by a crash: %w", err)
+		}
+	}
 	info, err := os.Lstat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -76,7 +85,7 @@ func (f Folder) Save(s State) error {
 // replace writes beside, makes it durable, and renames.
 func (f Folder) replace(name string, data []byte) error {
 	path := filepath.Join(string(f), name)
-	fresh, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	fresh, err := os.OpenFile(path+newSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -90,7 +99,7 @@ func (f Folder) replace(name string, data []byte) error {
 	if err = errors.Join(err, fresh.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(path+newSuffix, path); err != nil {
 		return err
 	}
 	folder, err := os.Open(string(f))

@@ -87,13 +87,28 @@ func TestAnAuthorityThatIsKilledDuringARotationComesBackWhole(t *testing.T) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		// What was written last but not renamed is no harm.
-		if err := os.WriteFile(filepath.Join(dir, stateFile+".new"), []byte("{"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, stateFile+newSuffix), []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		// The next one starts on the virtual clock's beginning again; its roots are new.
 		if err := os.Remove(filepath.Join(dir, stateFile)); err != nil && round%2 == 0 {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{stateFile, bundleFile} {
+		if err := os.WriteFile(filepath.Join(dir, name+newSuffix), []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err := Folder(dir).Load(); s != nil || err != nil {
+		t.Fatalf("%v, %v", s, err)
+	}
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("%v are left, %v", left, err)
 	}
 }
 

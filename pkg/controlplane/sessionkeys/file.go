@@ -57,7 +57,7 @@ func save(dir string, s state) error {
 	}
 	path := filepath.Join(dir, fileName)
 	// A left-over may have another mode, or somebody who has it open.
-	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := removeLeft(dir); err != nil {
 		return err
 	}
 	fresh, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -78,4 +78,12 @@ func save(dir string, s state) error {
 		return err
 	}
 	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// removeLeft removes what a crash within save has left: keys that were never in force.
+func removeLeft(dir string) error {
+	if err := os.Remove(filepath.Join(dir, fileName+".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("left by a crash: %w", err)
+	}
+	return nil
 }

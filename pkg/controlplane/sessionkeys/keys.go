@@ -63,7 +63,10 @@ func Open(c Config) (*Keys, error) {
 		c.Now = time.Now
 	}
 	k := &Keys{config: c, overlap: min(maxOverlap, c.Life/4), subscribers: map[chan struct{}]struct{}{}}
-	var err error
+	err := removeLeft(c.Dir)
+	if err != nil {
+		return nil, err
+	}
 	if k.state, err = load(c.Dir); err != nil {
 		return nil, err
 	}
