@@ -18,11 +18,14 @@ const softLimitPercent = 95
 // overloadSettings are the bootstrap's, or the defaults for the memory that there is.
 func overloadSettings(boot *decode.BootstrapConfig) resource.Overload {
 	limit, kernel := overload.MemoryLimit()
-	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(int64(limit / 100 * softLimitPercent))
-	}
+	o := overload.Defaults(limit, kernel)
 	if boot.Overload != nil {
-		return *boot.Overload
+		o = *boot.Overload
 	}
-	return overload.Defaults(limit, kernel)
+	if limit > 0 && os.Getenv("GOMEMLIMIT") == "" {
+		// What the kernel needs for the group comes off while the sidecar runs.
+		o.HeapLimit, o.HeapLimitFile = limit/100*softLimitPercent, kernel
+		debug.SetMemoryLimit(int64(o.HeapLimit))
+	}
+	return o
 }

@@ -4,6 +4,7 @@ package overload
 
 import (
 	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -31,6 +32,7 @@ type Manager struct {
 	triggers [resource.OverloadActions][]trigger
 	most     int64 // connections; negative: any number
 	points   points
+	growth   growth
 	// atomic
 	state     atomic.Uint64
 	pressures []atomic.Uint64 // by monitor, bits of a float64
@@ -79,6 +81,11 @@ func (m *Manager) Config() *resource.Overload { return &m.config }
 // Action are the settings of an action, nil where it is never taken.
 func (m *Manager) Action(k resource.OverloadActionKind) *resource.OverloadAction { return m.actions[k] }
 
+// Watches reports whether a resource of that kind is looked at.
+func (m *Manager) Watches(k resource.OverloadMonitorKind) bool {
+	return slices.ContainsFunc(m.config.Monitors, func(o resource.OverloadMonitor) bool { return o.Kind == k })
+}
+
 // MaxConnections is how many connections from downstream there may be; negative: any
 // number.
 func (m *Manager) MaxConnections() int64 { return m.most }
@@ -100,6 +107,11 @@ func (m *Manager) Update(read func(i int, o *resource.OverloadMonitor) (used flo
 		}
 		m.pressures[i].Store(math.Float64bits(used / float64(max(o.Max, 1))))
 	}
+	return m.publish()
+}
+
+// publish puts the state of the pressures in force and reports whether it is another one.
+func (m *Manager) publish() (changed bool) {
 	var s State
 	for k := range resource.OverloadActions {
 		s = s.with(k, m.scale(m.triggers[k]))
@@ -125,7 +137,14 @@ func hundredths(scale float64) uint8 {
 	return 100
 }
 
-func (m *Manager) pressure(i int) float64 { return math.Float64frombits(m.pressures[i].Load()) }
+// pressure is what was measured last, and of memory what has grown since.
+func (m *Manager) pressure(i int) float64 {
+	p := math.Float64frombits(m.pressures[i].Load())
+	if o := &m.config.Monitors[i]; o.Kind == resource.MonitorMemory && p > 0 {
+		p += float64(m.growth.own.since()+m.growth.kernel.since()) / float64(max(o.Max, 1))
+	}
+	return p
+}
 
 // scale is how far the trigger goes at a pressure, 0 to 1.
 func (t *trigger) scale(p float64) float64 {

@@ -123,7 +123,7 @@ func TestDefaultsKeepAnIdleProcessAsItIs(t *testing.T) {
 }
 
 func TestMemoryIsWhatTheProcessNeeds(t *testing.T) {
-	before, err := Memory(1 << 40)
+	before, _, _, err := new(Gauge).Memory(1<<40, 0)
 	if err != nil || before < 1<<20 || before > 1<<32 {
 		t.Fatalf("%d bytes, %v", before, err)
 	}
@@ -172,11 +172,14 @@ func TestWhatTheKernelNeedsCounts(t *testing.T) {
 		if err := os.WriteFile(file, []byte(tc.text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := Kernel(file, 4000); got != tc.want || err != nil {
+		if got, err := Kernel(file, 4000, 0); got != tc.want || err != nil {
 			t.Errorf("%s: %d, %v, want %d", name, got, err, tc.want)
 		}
 	}
-	if _, err := Kernel(filepath.Join(dir, "gone"), 4000); err == nil {
+	if n, err := Kernel(filepath.Join(dir, "of-many-files.usage_in_bytes"), 4000, 100); n != 800<<10 || err != nil {
+		t.Errorf("of 100 connections: %d, %v, want %d", n, err, 800<<10)
+	}
+	if _, err := Kernel(filepath.Join(dir, "gone"), 4000, 0); err == nil {
 		t.Error("a file that is not there has no error")
 	}
 }

@@ -22,27 +22,42 @@ import (
 var memoryMetrics = [...]string{
 	"/gc/heap/live:bytes", "/memory/classes/total:bytes", "/memory/classes/heap/released:bytes",
 	"/memory/classes/heap/objects:bytes", "/memory/classes/heap/free:bytes", "/memory/classes/heap/unused:bytes",
+	"/gc/cycles/total:gc-cycles",
 }
 
 // collectFrom is from which part of its limit on memory is collected to find out how much of
 // it is garbage, where garbageFrom of the limit may be.
 const collectFrom, garbageFrom = 0.70, 0.05
 
-// Memory is how many bytes of memory the process needs, which may have limit. What has become
-// needed since the last collection is known only after another one: near the limit there is
-// one at each call, which takes milliseconds. It is not for loops.
-func Memory(limit uint64) (uint64, error) {
-	needed, held, err := memory()
-	if err != nil || float64(held) < collectFrom*float64(limit) || float64(held-needed) < garbageFrom*float64(limit) {
-		return needed, err
+// Gauge measures the memory of the process. It is its user's.
+type Gauge struct{ cycles uint64 }
+
+// Memory is how many bytes of memory the process needs, which may have limit, beside what
+// it is not told of here. What has become needed since the last collection is known only
+// after another one: near the limit, as near as grown brings it, which are the bytes that
+// have come to be held since the last measure, there is one at each call, which takes
+// milliseconds. It reports whether there was one within the call, and whether one was
+// since the last. It is not for loops.
+func (g *Gauge) Memory(limit, grown uint64) (needed uint64, within, collected bool, err error) {
+	needed, held, cycles, err := memory()
+	if err != nil {
+		return 0, false, false, err
 	}
-	runtime.GC()
-	needed, _, err = memory()
-	return needed, err
+	near := collectFrom * float64(limit)
+	within = float64(held) >= near && float64(held-needed) >= garbageFrom*float64(limit) ||
+		grown > 0 && float64(needed+grown) >= near && float64(grown) >= garbageFrom*float64(limit)
+	if within {
+		runtime.GC()
+		needed, _, cycles, err = memory()
+	}
+	collected = cycles != g.cycles
+	g.cycles = cycles
+	return needed, within, collected, err
 }
 
-// memory is what the process needed at the last collection, and that with what may be garbage.
-func memory() (needed, held uint64, err error) {
+// memory is what the process needed at the last collection, that with what may be garbage,
+// and how many collections there were.
+func memory() (needed, held, cycles uint64, err error) {
 	var s [len(memoryMetrics)]metrics.Sample
 	for i, name := range memoryMetrics {
 		s[i].Name = name
@@ -51,12 +66,12 @@ func memory() (needed, held uint64, err error) {
 	var v [len(memoryMetrics)]uint64
 	for i := range s {
 		if s[i].Value.Kind() != metrics.KindUint64 {
-			return 0, 0, errors.New("the runtime does not know " + memoryMetrics[i])
+			return 0, 0, 0, errors.New("the runtime does not know " + memoryMetrics[i])
 		}
 		v[i] = s[i].Value.Uint64()
 	}
 	beside := v[1] - min(v[1], v[2]+v[3]+v[4]+v[5])
-	return v[0] + beside, max(v[0], v[3]) + beside, nil
+	return v[0] + beside, max(v[0], v[3]) + beside, v[6], nil
 }
 
 // MemoryLimit is how much memory the process may have, in bytes: the least of GOMEMLIMIT and
@@ -82,11 +97,12 @@ func MemoryLimit() (limit uint64, kernel string) {
 
 // Kernel is how many bytes the kernel needs for a group's connections, files and processes:
 // those of idle connections are more than their own. file is that of MemoryLimit; empty: 0.
-// limit is the group's. In version 2 what the kernel can take back does not count. Version 1
-// does not say how much that is: its number counts up to a quarter of the limit, so that a
-// cache of file names alone has nothing refused, and thousands of sockets do count. What TCP
-// has queued is no part of a limit of version 1 and has a counter of its own: it is left out.
-func Kernel(file string, limit uint64) (uint64, error) {
+// limit is the group's, sockets are the connections of the process. In version 2 what the
+// kernel can take back does not count. Version 1 does not say how much that is: its number
+// counts up to a quarter of the limit, or to what so many connections cost if that is more,
+// so that a cache of file names alone has nothing refused. What TCP has queued is no part of
+// a limit of version 1 and has a counter of its own: it is left out.
+func Kernel(file string, limit uint64, sockets int) (uint64, error) {
 	if file == "" {
 		return 0, nil
 	}
@@ -96,7 +112,7 @@ func Kernel(file string, limit uint64) (uint64, error) {
 	}
 	if !strings.HasSuffix(file, statFile) {
 		n, err := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 64)
-		return min(n, limit/mostUnsorted), err
+		return min(n, max(limit/mostUnsorted, uint64(max(sockets, 0))*socketCost)), err
 	}
 	var sum, free uint64
 	for line := range strings.Lines(string(b)) {
@@ -116,6 +132,10 @@ func Kernel(file string, limit uint64) (uint64, error) {
 // mostUnsorted is the part of the limit up to which the kernel's memory counts where it does
 // not say what of it can be had again.
 const mostUnsorted = 4
+
+// socketCost is what the kernel needs for a connection that has nothing queued, at most:
+// the socket, its inode, name and file, and its place in epoll. Measured are 4 to 5 KiB.
+const socketCost = 8 << 10
 
 // statFile has the kernel's part in version 2.
 const statFile = "memory.stat"
@@ -156,7 +176,7 @@ func groupLimit(mount, own string) (least uint64, kernel string) {
 			path = path[:max(i, 0)]
 		}
 	}
-	if _, err := Kernel(kernel, least); err != nil { // as without accounting of the kernel's memory
+	if _, err := Kernel(kernel, least, 0); err != nil { // as without accounting of the kernel's memory
 		kernel = ""
 	}
 	return least, kernel
@@ -171,9 +191,10 @@ const (
 // Thresholds of Defaults, as parts of the limits.
 const (
 	reduceFrom, reduceTo   = 0.70, 0.85 // of memory: idle connections go earlier
+	bufferFrom, bufferTo   = 0.60, 0.80 // of memory: less waits in buffers
 	keepAliveFrom          = 0.80       // of memory: connections end with their response
 	refuseFrom, refuseTo   = 0.85, 0.95 // of memory: requests are refused
-	acceptFrom             = 0.95       // of memory: connections wait to be accepted
+	acceptFrom             = 0.90       // of memory: connections wait to be accepted
 	delayFrom, delayTo     = 0.5, 1.0   // of maxLoopDelay: requests are refused
 	maxLoopDelay           = 4 * time.Second
 	refresh                = 250 * time.Millisecond // as Envoy's; peers on the same host fill 50 MiB in it
@@ -202,7 +223,9 @@ func Defaults(limit uint64, kernel string) resource.Overload {
 	reduce := memory(resource.ActionReduceTimeouts, reduceFrom, reduceTo)
 	reduce.ConnectionIdle = resource.ScaledTimeout{On: true, Min: leastIdle}
 	reduce.StreamIdle = resource.ScaledTimeout{On: true, Min: leastStream}
+	o.SocketBuffer, o.SocketCharged = socketBuffer(limit), strings.HasSuffix(kernel, statFile)
 	o.Actions = []resource.OverloadAction{
+		memory(resource.ActionReduceBuffers, bufferFrom, bufferTo),
 		reduce,
 		memory(resource.ActionShrinkHeap, keepAliveFrom, keepAliveFrom),
 		memory(resource.ActionDisableKeepAlive, keepAliveFrom, keepAliveFrom),
@@ -210,4 +233,29 @@ func Defaults(limit uint64, kernel string) resource.Overload {
 		memory(resource.ActionStopAcceptingConnections, acceptFrom, acceptFrom),
 	}
 	return o
+}
+
+// Bounds of what the kernel may queue for a connection, where memory is limited to less
+// than socketsUnbounded: a part of the limit that leaves room for thousands of those that
+// are not read. By itself the kernel goes up to net.ipv4.tcp_rmem and tcp_wmem, megabytes
+// each, whatever the group may have.
+const (
+	socketsUnbounded  = 1 << 30
+	socketParts       = 2048
+	leastSocketBuffer = 16 << 10
+)
+
+func socketBuffer(limit uint64) int {
+	if limit >= socketsUnbounded {
+		return 0
+	}
+	return int(max(limit/socketParts, leastSocketBuffer))
+}
+
+// HeapLimit is what the Go runtime may take of a limit of which the kernel needs a part,
+// in steps of a part of the limit. Half of the limit is left to it in any case: it would
+// only collect all the time.
+func HeapLimit(limit, kernel, steps uint64) uint64 {
+	step := max(limit/steps, 1)
+	return max(limit-min(limit, (kernel+step-1)/step*step), limit/2)
 }

@@ -146,7 +146,7 @@ func (p *Proxy) tellOverload(was, is overload.State) {
 		if (before > 0) == (now > 0) {
 			continue
 		}
-		e := event.Event{Kind: event.KindOverload, Type: event.Began, Name: strings.TrimPrefix(k.String(), "envoy.overload_actions."), Message: "pressure is above what the action is for"}
+		e := event.Event{Kind: event.KindOverload, Type: event.Began, Name: k.Short(), Message: "pressure is above what the action is for"}
 		if now == 0 {
 			e.Type, e.Message = event.Ended, "pressure has gone"
 		}

@@ -19,6 +19,9 @@ var failureOverloaded = failure{Flag: record.OM, Status: 503, Details: "overload
 
 // beginTick looks once how much pressure the process is under.
 func (w *worker) beginTick() {
+	if w.counts {
+		w.countHeld()
+	}
 	if s := w.proxy.overload.State(); s != w.load {
 		w.loadChanged(s)
 	}
@@ -39,6 +42,9 @@ func (w *worker) loadChanged(s overload.State) {
 				w.holdAccepting(on)
 			}
 		}
+	}
+	if n := s.Scale(resource.ActionReduceBuffers); n != old.Scale(resource.ActionReduceBuffers) {
+		w.boundBuffers(n)
 	}
 	if s.Scale(timeouts) > old.Scale(timeouts) {
 		w.shortenIdle()

@@ -28,6 +28,13 @@ type loadRig struct {
 }
 
 func newLoadRig(t *testing.T, actions []resource.OverloadAction, edit func(*resource.Snapshot)) *loadRig {
+	r := newSilentLoadRig(t, actions, edit)
+	r.heads = r.echo(plainAnswer)
+	return r
+}
+
+// newSilentLoadRig is one without an upstream.
+func newSilentLoadRig(t *testing.T, actions []resource.OverloadAction, edit func(*resource.Snapshot)) *loadRig {
 	r := &loadRig{file: filepath.Join(t.TempDir(), "pressure")}
 	o := resource.Overload{Refresh: time.Second, Monitors: []resource.OverloadMonitor{{Name: "file", Kind: resource.MonitorFile, Max: 1, File: r.file}}, Actions: actions}
 	r.simRig = newSimOf(t, Options{Overload: o}, 1, sim.Link{Latency: time.Millisecond}, func(s *resource.Snapshot) {
@@ -36,7 +43,6 @@ func newLoadRig(t *testing.T, actions []resource.OverloadAction, edit func(*reso
 			edit(s)
 		}
 	})
-	r.heads = r.echo(plainAnswer)
 	return r
 }
 
@@ -267,7 +273,7 @@ func TestMemoryIsWatchedWithoutTheKernelsPart(t *testing.T) {
 	if err := os.Remove(kernel); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := r.p.kernel.read(&o.Monitors[0], r.p.log); n != 1000 || err == nil {
+	if n, err := r.p.kernelMemory(kernel, 1<<20); n != 1000 || err == nil {
 		t.Errorf("%d, %v, want what was read last", n, err)
 	}
 }

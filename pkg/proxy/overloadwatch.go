@@ -4,7 +4,6 @@ package proxy
 
 import (
 	"errors"
-	"log/slog"
 	"os"
 	"runtime/debug"
 	"strconv"
@@ -20,6 +19,10 @@ import (
 // shrinkEvery is how often free heap is given back under pressure, as with Envoy.
 const shrinkEvery = 10 * time.Second
 
+// lookPause is how many times longer than a look the time to the next one is at least: a
+// look may collect garbage, which takes a processor and more.
+const lookPause = 4
+
 // watchOverload looks at the resources of the overload manager, off the loops, until
 // stop is closed.
 func (p *Proxy) watchOverload(stop <-chan struct{}) {
@@ -31,19 +34,26 @@ func (p *Proxy) watchOverload(stop <-chan struct{}) {
 	t := time.NewTicker(c.Refresh)
 	defer t.Stop()
 	probes := make([]delayProbe, len(p.workers))
-	var shrunk time.Time
+	var shrunk, next time.Time
 	for {
 		select {
 		case <-stop:
 			return
 		case <-t.C:
+		case <-p.look: // a loop has come to hold more than what is left
 		}
+		if time.Now().Before(next) { // what loops count goes on counting
+			continue
+		}
+		began := time.Now()
 		now := base + int64(time.Since(start))
 		delay := time.Duration(0)
 		for i, w := range p.workers {
 			delay = max(delay, probes[i].look(w, now))
 		}
 		p.updateOverload(delay)
+		p.followHeapLimit()
+		next = time.Now().Add(time.Since(began) * lookPause)
 		if p.overload.State().Scale(resource.ActionShrinkHeap) >= 100 && time.Since(shrunk) >= shrinkEvery {
 			debug.FreeOSMemory()
 			shrunk = time.Now()
@@ -57,12 +67,7 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	changed := p.overload.Update(func(_ int, o *resource.OverloadMonitor) (float64, error) {
 		switch o.Kind {
 		case resource.MonitorMemory:
-			n, err := overload.Memory(o.Max)
-			if err != nil {
-				return 0, err
-			}
-			beside, err := p.kernel.read(o, p.log)
-			return float64(n + beside), err
+			return p.memory(o)
 		case resource.MonitorConnections:
 			return float64(p.connections.Load()), nil
 		case resource.MonitorLoopDelay:
@@ -82,31 +87,13 @@ func (p *Proxy) updateOverload(delay time.Duration) {
 	p.log.Warn("overload", "resources", p.overload.Resources(), "actions", overloadNames(p.overload))
 }
 
-// kernelMemory is what the kernel needs for the process, as far as that is known.
-type kernelMemory struct {
-	last uint64 // bytes
-	told bool   // that it cannot be read
-}
-
-// read has with an error what was read last: the process' own memory counts without it.
-func (k *kernelMemory) read(o *resource.OverloadMonitor, log *slog.Logger) (uint64, error) {
-	n, err := overload.Kernel(o.File, o.Max)
-	if err == nil {
-		k.last = n
-	} else if !k.told {
-		k.told = true
-		log.Warn("overload: what the kernel needs of the memory cannot be read; the last value goes on counting beside the process' own", "bytes", k.last, "err", err)
-	}
-	return k.last, err
-}
-
 // overloadNames are the actions that are taken and the points that shed, with how far.
 func overloadNames(m *overload.Manager) string {
 	var list []string
 	s := m.State()
 	for k := range resource.OverloadActions {
 		if n := s.Scale(k); n > 0 {
-			list = append(list, strings.TrimPrefix(k.String(), "envoy.overload_actions.")+" "+strconv.Itoa(int(n))+" %")
+			list = append(list, k.Short()+" "+strconv.Itoa(int(n))+" %")
 		}
 	}
 	for _, p := range m.PointList() {

@@ -93,7 +93,8 @@ type Proxy struct {
 	acceptedCPU, dialledCPU mtls.CPU
 	tickets                 mtls.Tickets
 	overload                *overload.Manager
-	kernel                  kernelMemory // of who calls updateOverload
+	memoryOf                memoryWatch   // of who calls updateOverload
+	look                    chan struct{} // wakes watchOverload
 	answers                 *keptAnswers
 
 	// atomic
@@ -165,7 +166,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
-		overload: overload.New(o.Overload), answers: newKeptAnswers(),
+		overload: overload.New(o.Overload), answers: newKeptAnswers(), look: make(chan struct{}, 1),
 		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
 		slots: map[string]*cluster{}, leaving: map[string]struct{}{}, restless: map[string]struct{}{}, aggregates: map[string]struct{}{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},

@@ -13,6 +13,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/pkg/overload"
 	"github.com/outrigger-mesh/outrigger/pkg/reactor"
 	"github.com/outrigger-mesh/outrigger/pkg/record"
+	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
 
 // Sizes of the ring that carries records off a worker. 20 ms of records fit at
@@ -34,6 +35,10 @@ type worker struct {
 	loop  *reactor.Loop
 	ring  *record.Ring
 	gate  *mtls.Gate // of its loop
+	// counts: memory is limited, and what the loop holds is told.
+	counts bool
+	// perSocket is what the kernel may need for a connection, in bytes.
+	perSocket int64
 
 	// atomic: written by Apply
 	adopted atomic.Uint64
@@ -45,6 +50,8 @@ type worker struct {
 	random    *rand.PCG
 	load      overload.State // of this tick
 	shed      overload.Points
+	held      int64 // bytes, as told last
+	queued    int64 // by the kernel, likewise
 	listeners map[*listener][]*listenerOn
 	clusters  map[*cluster]*clusterOn
 	all       roll[*clusterOn] // of clusters
@@ -105,6 +112,12 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 	w.gate = mtls.NewGate(loop, p.acceptedCPU, p.dialledCPU, mtls.Limits{})
 	w.merge.F = w.mergeCounts
 	w.tidy.F = w.trim
+	o := p.overload.Config()
+	w.counts = p.overload.Watches(resource.MonitorMemory)
+	if w.perSocket = socketCost; o.SocketCharged {
+		w.perSocket += int64(o.SocketBuffer) * queues
+	}
+	w.boundBuffers(0)
 	loop.OnTick(w.beginTick, w.endTick)
 	return w, nil
 }

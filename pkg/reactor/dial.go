@@ -22,6 +22,8 @@ type DialOptions struct {
 	// Local is the address to connect from, zero for any; its port is usually 0.
 	Local     Addr
 	KeepAlive KeepAlive
+	// Buffer is Bounds.Socket, which the loop fills in.
+	Buffer int
 }
 
 // Dial starts to connect. h.OnConnect or h.OnClose follows, never from inside
@@ -44,6 +46,7 @@ func (l *Loop) Dial(to Addr, o DialOptions, h Handler) (*Conn, error) {
 	l.stats.Dialled++
 	fd, errno, placed := -1, syscall.EMFILE, l.config.Dialling.take()
 	if placed {
+		o.Buffer = l.bounds.Socket
 		fd, errno = l.sys.Connect(&to, &o)
 	}
 	c := l.newConn(fd, connecting)

@@ -62,6 +62,7 @@ func (l *Loop) AddListener(s *Socket, a Acceptor) (*Listener, error) {
 		n.local = netip.AddrPortFrom(ip.Unmap(), s.addr.Port())
 	}
 	n.retry.F = n.wake
+	l.boundListener(n)
 	l.slots[n.slot].listener = n
 	if err := n.watch(); err != nil {
 		l.freeSlot(n.slot)

@@ -66,6 +66,7 @@ type Loop struct {
 	letters   *letter // taken from the mailbox and not yet run
 	slots     []slot
 	free      []uint32
+	bounds    Bounds
 	budget    int     // of a turn, in bytes: Config.ReadBudget, or less while those are expensive
 	pending   turns   // to be read or redelivered though no event says so
 	resumable uint64  // what stats.ReadBytes is when they have had enough of this tick

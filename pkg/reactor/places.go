@@ -19,11 +19,16 @@ func NewPlaces(limit int) *Places {
 	return &Places{limit: n, crowded: n - n/10}
 }
 
-// Limit is how many there are; Taken is how many connections hold one.
+// Limit is how many there are.
 func (p *Places) Limit() int { return int(p.limit) }
 
-// Taken is how many connections hold a place.
-func (p *Places) Taken() int { return int(p.taken.Load()) }
+// Taken is how many connections hold a place; of nil Places nobody counts.
+func (p *Places) Taken() int {
+	if p == nil {
+		return 0
+	}
+	return int(p.taken.Load())
+}
 
 // Full reports whether none is left.
 func (p *Places) Full() bool { return p != nil && p.taken.Load() >= p.limit }

@@ -73,7 +73,7 @@ func (l *Loop) readConn(c *Conn) {
 	budget := l.turnOf(c)
 	c.flags &^= greedy
 	for c.mayRead() {
-		buf := l.scratch[:min(len(l.scratch), l.turnOf(c))]
+		buf := l.scratch[:min(l.readSize(), l.turnOf(c))]
 		if room := int(c.limit) - c.Unconsumed(); room < len(buf) && c.state == open {
 			buf = buf[:room]
 		}

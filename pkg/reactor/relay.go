@@ -48,7 +48,11 @@ func (l *Loop) relay(c *Conn) (spent bool) {
 	if !ok {
 		return false
 	}
-	budget, size := relayBudget, relayFirst
+	budget := relayBudget
+	size, most := l.relayOf()
+	if most == 0 {
+		return false
+	}
 	for c.mayRead() && c.state == open && c.left == nil && c.secure == nil {
 		to := r.RelayTo(c)
 		if to == nil || !to.takesThrough() {
@@ -73,8 +77,8 @@ func (l *Loop) relay(c *Conn) (spent bool) {
 			return false
 		case taken == 0:
 			l.readEnded(c, readErr)
-		case moved == taken && size < relayMost:
-			size *= 2
+		case moved == taken && size < most:
+			size = min(2*size, most)
 		}
 		if budget -= taken; budget <= 0 {
 			return true

@@ -26,6 +26,9 @@ func (k *kernel) Connect(to *Addr, o *DialOptions) (int, syscall.Errno) {
 	}
 	if family != syscall.AF_UNIX {
 		err = setStreamOptions(fd, o.KeepAlive)
+		if o.Buffer > 0 { // before the window's scale is told
+			k.Bound(fd, o.Buffer)
+		}
 	}
 	if err == nil && !o.Local.IsZero() {
 		err = bindLocal(fd, &o.Local)
@@ -68,6 +71,14 @@ func setStreamOptions(fd int, ka KeepAlive) error {
 		}
 	}
 	return nil
+}
+
+// Bound implements bounder. The kernel counts what it needs for the bytes, too, and
+// allows twice as much; one that refuses keeps its own sizes.
+func (k *kernel) Bound(fd, bytes int) {
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bytes)
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bytes)
+	_ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, max(bytes/2, 1))
 }
 
 func wholeSeconds(d time.Duration) int { return int((d + time.Second - 1) / time.Second) }

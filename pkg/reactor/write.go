@@ -147,14 +147,15 @@ func (l *Loop) grow(c *Conn, n int) *chunk {
 // queued follows each addition to c's output.
 func (l *Loop) queued(c *Conn) {
 	l.markDirty(c)
-	if c.waiting <= int(c.high) || c.has(overHigh) {
+	high := l.highOf(c)
+	if c.waiting <= high || c.has(overHigh) {
 		return
 	}
 	// The kernel may have room: what it takes now is no reason to stop anybody.
 	if c.state == open {
 		l.flush(c)
 	}
-	if c.waiting > int(c.high) && c.state != closed {
+	if c.waiting > high && c.state != closed {
 		c.flags |= overHigh
 		c.handler.OnHighWater(c)
 	}
@@ -168,7 +169,7 @@ func (l *Loop) drained(c *Conn) {
 	if c.waiting == 0 && c.has(finWanted) && !c.has(finSent) && !c.has(writeBroken) {
 		l.sendFIN(c)
 	}
-	if c.has(overHigh) && c.waiting <= int(c.high)/2 && c.state == open {
+	if c.has(overHigh) && c.waiting <= l.highOf(c)/2 && c.state == open {
 		c.flags &^= overHigh
 		c.handler.OnLowWater(c)
 	}

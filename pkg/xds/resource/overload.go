@@ -2,7 +2,10 @@
 
 package resource
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // Overload are the settings of the overload manager: pressures of resources, each part
 // of a limit, and what is done as they rise.
@@ -11,6 +14,15 @@ type Overload struct {
 	Monitors []OverloadMonitor
 	Actions  []OverloadAction
 	Points   []LoadShedPoint
+	// SocketBuffer is how many bytes the kernel may queue for a connection in each
+	// direction at most; 0: as many as it sees fit.
+	SocketBuffer int
+	// SocketCharged: what the kernel queues counts against the limit on memory.
+	SocketCharged bool
+	// HeapLimit is what the Go runtime may take in bytes, less what the kernel needs for
+	// the group of HeapLimitFile; 0: it is left as it is.
+	HeapLimit     uint64
+	HeapLimitFile string
 }
 
 // OverloadMonitorKind is a resource that is looked at.
@@ -43,18 +55,25 @@ const (
 	ActionRejectConnections
 	ActionReduceTimeouts
 	ActionShrinkHeap
+	ActionReduceBuffers // less is read at a time, and readers are too slow earlier
 	OverloadActions // how many there are
 )
 
-// overloadNames are Envoy's.
+// overloadNames are Envoy's, but for the last.
 var overloadNames = [OverloadActions]string{
 	"envoy.overload_actions.disable_http_keepalive", "envoy.overload_actions.stop_accepting_requests",
 	"envoy.overload_actions.stop_accepting_connections", "envoy.overload_actions.reject_incoming_connections",
 	"envoy.overload_actions.reduce_timeouts", "envoy.overload_actions.shrink_heap",
+	"io.outrigger.overload_actions.reduce_buffers",
 }
 
 // String is Envoy's name.
 func (k OverloadActionKind) String() string { return overloadNames[k] }
+
+// Short is the name without what tells whose it is.
+func (k OverloadActionKind) Short() string {
+	return overloadNames[k][strings.LastIndexByte(overloadNames[k], '.')+1:]
+}
 
 // OverloadActionByName finds an action by Envoy's name.
 func OverloadActionByName(name string) (OverloadActionKind, bool) {

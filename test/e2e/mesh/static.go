@@ -20,6 +20,8 @@ type StaticOptions struct {
 	// Manager is further lines for the connection manager, each indented by ten
 	// spaces.
 	Manager string
+	// TCP hands connections on as they are, in place of the connection manager.
+	TCP bool
 	// Cluster is further lines for the cluster, each indented by four spaces.
 	Cluster string
 	// Files is the limit on open files, soft and hard; 0 leaves the test's own.
@@ -114,17 +116,7 @@ static_resources:
 	return s
 }
 
-func bootstrap(t testing.TB, s *Sidecar, o StaticOptions) string {
-	t.Helper()
-	return fmt.Sprintf(`node: {id: static, cluster: static}
-admin: {address: %s}
-static_resources:
-  listeners:
-  - name: in
-    address: %s
-    filter_chains:
-    - filters:
-      - name: envoy.filters.network.http_connection_manager
+const httpFilter = `      - name: envoy.filters.network.http_connection_manager
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
           stat_prefix: in
@@ -137,14 +129,34 @@ static_resources:
           http_filters:
           - name: envoy.filters.http.router
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-  clusters:
+`
+
+const tcpFilter = `      - name: envoy.filters.network.tcp_proxy
+        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: in, cluster: app}
+`
+
+func bootstrap(t testing.TB, s *Sidecar, o StaticOptions) string {
+	t.Helper()
+	filter := fmt.Sprintf(httpFilter, o.Manager)
+	if o.TCP {
+		filter = tcpFilter
+	}
+	return fmt.Sprintf(`node: {id: static, cluster: static}
+admin: {address: %s}
+static_resources:
+  listeners:
+  - name: in
+    address: %s
+    filter_chains:
+    - filters:
+%s  clusters:
   - name: app
     type: STATIC
     connect_timeout: 1s
 %s    load_assignment:
       cluster_name: app
       endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), o.Manager, o.Cluster, socketAddress(t, o.Upstream))
+`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), filter, o.Cluster, socketAddress(t, o.Upstream))
 }
 
 func socketAddress(t testing.TB, address string) string {
