@@ -152,6 +152,7 @@ func TestAggregatesNeedTheirMembers(t *testing.T) {
 		aggregateOf("CLUSTER_PROVIDED", "a", "a"):                          `cluster_type.typed_config.clusters[1]: "a" is empty or listed twice`,
 		aggregateOf("ROUND_ROBIN", "a"):                                    "lb_policy: must be CLUSTER_PROVIDED where the cluster is an aggregate",
 		aggregateOf("CLUSTER_PROVIDED", "a") + `, "outlier_detection": {}`: "outlier_detection: must not be set where the cluster is an aggregate",
+		aggregateOf("CLUSTER_PROVIDED", "a") + `, "metadata": {"filter_metadata": {"io.outrigger": {"fallback": {"status": 200}}}}`: "fallback: must not be set where the cluster is an aggregate",
 	} {
 		if _, err := dnsCluster(t, fields); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", fields, err, want)

@@ -53,6 +53,8 @@ func (j *job) outrigger(m *corev3.Metadata, c *resource.Cluster, p *place) {
 	}
 	j.ownOutlier(s.Outlier, c, p.field("outlierDetection"))
 	c.Breaker = j.breaker(s.CircuitBreaker, p.field("circuitBreaker"))
+	// Attempts go by the settings of the member that they choose.
+	j.only(s.Fallback != nil && c.Type == resource.Aggregate, p.field("fallback"), "must not be set where the cluster is an aggregate: its members, or the route, have their own")
 	c.Fallback = j.fallback(s.Fallback, c.Name, p.field("fallback"))
 }
 
