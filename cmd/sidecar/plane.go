@@ -59,6 +59,7 @@ type plane struct {
 	names  meshNames   // of the latest snapshot
 	places places      // where those names are
 	lookups
+	outbounds tcpOutbounds // of who holds gate
 
 	lastGood *client.LastGood                   // nil: none is kept
 	gate     sync.Mutex                         // held while the configuration is put in service, or is to stay
@@ -260,6 +261,7 @@ func (d *plane) publish(s *resource.Snapshot) {
 	if d.dns != nil {
 		d.names.update(names)
 	}
+	d.outbounds.update(d.env.Options.TCPOutbound, d.listening, d.env.Logger)
 	d.latest.Store(s)
 	d.applied.Add(1)
 	select {

@@ -3,9 +3,12 @@
 package main
 
 import (
+	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
+	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
 
 // maxTCPOutbound is what a control plane takes of the flags together, in bytes.
@@ -40,4 +43,36 @@ func (o *Options) validateTCPOutbound(c *check) {
 	if n := len(strings.Join(o.TCPOutbound, ",")); n > maxTCPOutbound {
 		c.fault(flag, "all together have %d bytes, at most %d are taken", n, maxTCPOutbound)
 	}
+}
+
+// tcpOutbounds knows which of --tcp-outbound nobody listens for. It is of who publishes.
+type tcpOutbounds struct {
+	missing map[string]bool // by target
+}
+
+// update tells once of each target that the mesh has no listener for, and once of one that
+// has come: the control plane sends its listener as soon as it knows the port. open is
+// whether somebody listens at an address.
+func (t *tcpOutbounds) update(flags []string, open func(address string) bool, log *slog.Logger) {
+	for _, v := range flags {
+		address, target, _ := strings.Cut(v, "=")
+		switch is := open(address); {
+		case !is && !t.missing[target]:
+			if t.missing == nil {
+				t.missing = map[string]bool{}
+			}
+			t.missing[target] = true
+			log.Warn("--tcp-outbound: nobody listens: the mesh has no service of that name that lists that port with protocol tcp or tls; it is listened at once there is one", "address", address, "target", target)
+		case is && t.missing[target]:
+			delete(t.missing, target)
+			log.Info("--tcp-outbound: the service has come", "address", address, "target", target)
+		}
+	}
+}
+
+// listening is whether a listener of the proxy is open at an address.
+func (d *plane) listening(address string) bool {
+	return slices.ContainsFunc(d.proxy.Listeners(), func(l proxy.ListenerStatus) bool {
+		return l.Address.String() == address || slices.ContainsFunc(l.Additional, func(a proxy.AddressStatus) bool { return a.String() == address })
+	})
 }
