@@ -35,7 +35,7 @@ func bindFlags(c *cobra.Command) *flags {
 	set.StringVar(&o.OutboundPolicy, "outbound-policy", "", "what happens to names nobody registered: registry-only answers 404")
 	set.StringArrayVar(&o.TCPOutbound, "tcp-outbound", nil, "`ADDRESS=SERVICE:PORT`: listen at ADDRESS for connections to a port of protocol tcp or tls; may be repeated")
 	set.StringVar(&o.HealthPath, "health", "", "path to GET for the application's health; without it a TCP connection is tried")
-	set.StringVar(&o.ID, "id", "", "id of this instance within its service (default host name and inbound port)")
+	set.StringVar(&o.ID, "id", "", "id of this instance within its service (default host name and port: inbound, or outbound without --app)")
 	set.StringVar(&o.Region, "region", "", "region of this instance")
 	set.StringVar(&o.Zone, "zone", "", "zone of this instance")
 	set.StringVar(&o.VersionLabel, "version-label", "", "version of the application, for routing")

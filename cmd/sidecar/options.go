@@ -118,7 +118,11 @@ func (o *Options) setDefaults(hostname string) {
 		setText(&o.Outbound, defaultOutbound)
 		setText(&o.Admin, defaultAdmin)
 		setText(&o.Data, defaultData)
-		setText(&o.ID, defaultID(hostname, o.Inbound))
+		own := o.Inbound
+		if o.App == "" { // it listens for its callers only
+			own = o.Outbound
+		}
+		setText(&o.ID, defaultID(hostname, own))
 	}
 	if o.DrainTime < 0 { // not given
 		o.DrainTime = defaultDrainEnvoy
@@ -134,16 +138,22 @@ func (o *Options) setDefaults(hostname string) {
 	}
 }
 
-// defaultID is the same after a restart, so that an instance takes its own place
-// again, and different for two sidecars of a host.
-func defaultID(hostname, inbound string) string {
-	hostname = strings.Trim(regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(hostname, "-"), "-._")
-	if hostname == "" {
+// defaultID is the same after a restart and an upgrade, so that an instance takes its own
+// place again, and different for two sidecars of a host: listening is where it listens.
+// Another loopback address tells it apart where the port does not.
+func defaultID(hostname, listening string) string {
+	plain := func(s string) string {
+		return strings.Trim(regexp.MustCompile(`[^A-Za-z0-9._-]+`).ReplaceAllString(s, "-"), "-._")
+	}
+	if hostname = plain(hostname); hostname == "" {
 		hostname = "host"
 	}
-	_, port, err := net.SplitHostPort(inbound)
+	host, port, err := net.SplitHostPort(listening)
 	if err != nil || port == "0" {
 		return hostname + "-" + strconv.Itoa(os.Getpid())
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsLoopback() && host != "127.0.0.1" {
+		port = plain(host) + "-" + port
 	}
 	return hostname + "-" + port
 }

@@ -103,6 +103,18 @@ func TestWhatIsNotGivenHasADefault(t *testing.T) {
 		o.DrainTime != 15*time.Second || o.Concurrency != runtime.NumCPU() || !strings.HasSuffix(o.ID, "-15006") {
 		t.Errorf("got %+v", o)
 	}
+	seen := map[string]bool{}
+	for _, outbound := range []string{"127.0.0.1:15001", "127.0.0.1:15101", "127.0.0.2:15001"} { // callers without an application
+		o, err = readLine(t, "--service web --controlplane 127.0.0.1:15010 --outbound "+outbound)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id := o.Node().ID; seen[id] {
+			t.Errorf("two sidecars have the id %s", id)
+		} else {
+			seen[id] = true
+		}
+	}
 	o, err = readLine(t, "--config-yaml {} --concurrency 0 --drain-time-s 0")
 	if err != nil {
 		t.Fatal(err)
@@ -170,6 +182,14 @@ func TestTheNodeTellsTheControlPlaneWhatToBuild(t *testing.T) {
 }
 
 func TestTheDefaultIDIsTheSameAfterARestart(t *testing.T) {
+	for listening, want := range map[string]string{
+		"127.0.0.1:15001": "h-15001", "0.0.0.0:15006": "h-15006", "[::]:15006": "h-15006", "localhost:15001": "h-15001",
+		"127.0.0.2:15001": "h-127.0.0.2-15001", "[::1]:15001": "h-1-15001", "10.0.0.1:15006": "h-15006",
+	} {
+		if got := defaultID("h", listening); got != want {
+			t.Errorf("%s: %q, want %q", listening, got, want)
+		}
+	}
 	if got := defaultID("host.example", ":15006"); got != "host.example-15006" {
 		t.Errorf("got %q", got)
 	}
