@@ -106,6 +106,14 @@ func (w *worker) countHeld() {
 	}
 }
 
+// growing makes buffers small within a tick; the rest of a new state waits for the next.
+func (w *worker) growing() {
+	w.countHeld()
+	if n := w.proxy.overload.State().Scale(resource.ActionReduceBuffers); n > w.bounded {
+		w.boundBuffers(n)
+	}
+}
+
 // Least that one read brings, and that waits for a reader, under pressure, and the parts
 // of a socket's buffer that are left then.
 const (
@@ -128,5 +136,6 @@ func (w *worker) boundBuffers(scale uint8) {
 		b.Relay = -1
 		b.Socket = socket - (socket-socket/leastSocketParts)*n/100
 	}
+	w.bounded = scale
 	w.loop.SetBounds(b)
 }

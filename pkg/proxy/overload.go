@@ -25,6 +25,9 @@ func (w *worker) beginTick() {
 	if s := w.proxy.overload.State(); s != w.load {
 		w.loadChanged(s)
 	}
+	if n := w.load.Scale(resource.ActionReduceBuffers); n != w.bounded { // growing may have been before
+		w.boundBuffers(n)
+	}
 	w.shed = w.proxy.overload.Points()
 	w.beginLate()
 }
@@ -42,9 +45,6 @@ func (w *worker) loadChanged(s overload.State) {
 				w.holdAccepting(on)
 			}
 		}
-	}
-	if n := s.Scale(resource.ActionReduceBuffers); n != old.Scale(resource.ActionReduceBuffers) {
-		w.boundBuffers(n)
 	}
 	if s.Scale(timeouts) > old.Scale(timeouts) {
 		w.shortenIdle()

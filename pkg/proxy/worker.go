@@ -52,6 +52,7 @@ type worker struct {
 	shed      overload.Points
 	held      int64 // bytes, as told last
 	queued    int64 // by the kernel, likewise
+	bounded   uint8 // scale of the buffers' bounds
 	listeners map[*listener][]*listenerOn
 	clusters  map[*cluster]*clusterOn
 	all       roll[*clusterOn] // of clusters
@@ -118,6 +119,9 @@ func newWorker(p *Proxy, index int) (*worker, error) {
 		w.perSocket += int64(o.SocketBuffer) * queues
 	}
 	w.boundBuffers(0)
+	if w.counts {
+		loop.OnGrowth(growthStep, w.growing)
+	}
 	loop.OnTick(w.beginTick, w.endTick)
 	return w, nil
 }

@@ -78,3 +78,27 @@ func (l *Loop) relayOf() (first, most int) {
 func (l *Loop) Held() (bytes int64, conns int) {
 	return int64(l.stats.ReadBytes - l.stats.WrittenBytes), int(l.stats.Open)
 }
+
+// growthWatch tells its owner within a tick of what the loop comes to hold: after a
+// standstill one tick takes all that has come for all connections.
+type growthWatch struct {
+	tell func() // nil: nobody is told
+	step int64  // bytes
+	mark int64  // held when it was told last, or the tick began
+}
+
+// OnGrowth has f called, before the next read, whenever the loop has come to hold so many
+// bytes more within a tick. It may call SetBounds and nothing else that concerns
+// connections. It may be called before Run.
+func (l *Loop) OnGrowth(step int64, f func()) {
+	l.owner.check()
+	l.growth = growthWatch{tell: f, step: max(step, 1)}
+}
+
+func (l *Loop) watchGrowth() {
+	held := int64(l.stats.ReadBytes - l.stats.WrittenBytes)
+	if held-l.growth.mark >= l.growth.step {
+		l.growth.mark = held
+		l.growth.tell()
+	}
+}

@@ -63,3 +63,32 @@ func TestALoopTellsWhatItHolds(t *testing.T) {
 		}
 	})
 }
+
+// One tick may bring what has come for many connections: the owner is told within it, and
+// what it bounds then holds for the rest of the tick.
+func TestGrowthIsToldWithinATick(t *testing.T) {
+	everywhere(t, func(t *testing.T, r *rig) {
+		const step, all = 4 << 10, 16 << 10
+		near, far := r.pair()
+		var sizes []int
+		told := 0
+		far.onData = func(in []byte) int {
+			sizes = append(sizes, len(in))
+			return 0
+		}
+		r.far.OnGrowth(step, func() {
+			told++
+			r.far.SetBounds(reactor.Bounds{Read: 1 << 10})
+		})
+		r.far.SetBounds(reactor.Bounds{Read: step})
+		far.c.Pause()
+		near.c.Write(pattern(all))
+		r.until("all to be under way", func() bool { return near.c.Buffered() == 0 })
+		r.settle()
+		far.c.Resume()
+		r.until("the bytes", func() bool { return far.c.Unconsumed() == all })
+		if told == 0 || len(sizes) < 1+(all-step)/(1<<10) {
+			t.Errorf("told %d times, %d reads", told, len(sizes))
+		}
+	})
+}

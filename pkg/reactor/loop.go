@@ -67,6 +67,7 @@ type Loop struct {
 	slots     []slot
 	free      []uint32
 	bounds    Bounds
+	growth    growthWatch
 	budget    int     // of a turn, in bytes: Config.ReadBudget, or less while those are expensive
 	pending   turns   // to be read or redelivered though no event says so
 	resumable uint64  // what stats.ReadBytes is when they have had enough of this tick

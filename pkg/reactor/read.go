@@ -73,6 +73,9 @@ func (l *Loop) readConn(c *Conn) {
 	budget := l.turnOf(c)
 	c.flags &^= greedy
 	for c.mayRead() {
+		if l.growth.tell != nil {
+			l.watchGrowth()
+		}
 		buf := l.scratch[:min(l.readSize(), l.turnOf(c))]
 		if room := int(c.limit) - c.Unconsumed(); room < len(buf) && c.state == open {
 			buf = buf[:room]

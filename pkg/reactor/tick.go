@@ -33,6 +33,7 @@ func (l *Loop) Tick(wait time.Duration) bool {
 	}
 	// New configuration before any event, so that a tick sees one of them only.
 	l.hook(l.begin)
+	l.growth.mark = int64(l.stats.ReadBytes - l.stats.WrittenBytes)
 	// What wants its turn from here on gets it in the next tick: nobody has two.
 	l.pending.take()
 	l.closes = max(closesPerTick, l.closing.len()/4)

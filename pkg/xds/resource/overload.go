@@ -56,7 +56,7 @@ const (
 	ActionReduceTimeouts
 	ActionShrinkHeap
 	ActionReduceBuffers // less is read at a time, and readers are too slow earlier
-	OverloadActions // how many there are
+	OverloadActions     // how many there are
 )
 
 // overloadNames are Envoy's, but for the last.
