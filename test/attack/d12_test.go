@@ -39,29 +39,30 @@ func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 	attacker := p.startAttacker(l, on(rest), idle)
 	p.warm(true)
 	clients, past := p.newClients(), p.newClientsOf(upstream)
-	both := func() (through, direct sample) {
+	both := func() (all, own, direct sample) {
 		var wg sync.WaitGroup
-		wg.Go(func() { direct = past.run(slice) })
-		through = clients.run(slice)
+		wg.Go(func() { direct, _ = past.run(slice) })
+		all, own = clients.run(slice)
 		wg.Wait()
-		return through, direct
+		return all, own, direct
 	}
 	both() // connects
 	open := p.stat("http.main.downstream_cx_active")
-	var alone, pastAlone sample
+	var alone, ownAlone, pastAlone sample
 	beside := []*siege{{connections: 1}, {connections: 4}}
 	for range turns {
-		quiet, direct := both()
-		alone, pastAlone = append(alone, quiet...), append(pastAlone, direct...)
+		quiet, quietOwn, direct := both()
+		alone, ownAlone, pastAlone = append(alone, quiet...), append(ownAlone, quietOwn...), append(pastAlone, direct...)
 		line := fmt.Sprintf("p50 and p99 alone %v and %v", quiet.at(50), quiet.at(99))
 		for _, s := range beside {
 			counted := p.stat("outrigger.http2.flood_total")
 			attacker.begin(s.connections)
 			began, used := time.Now(), p.cpu()
-			loud, direct := both()
+			loud, own, direct := both()
 			s.took, s.used = s.took+time.Since(began), s.used+p.cpu()-used
 			s.did.add(attacker.end())
-			s.sample, s.past = append(s.sample, loud...), append(s.past, direct...)
+			s.sample, s.own, s.past = append(s.sample, loud...), append(s.own, own...), append(s.past, direct...)
+			s.ownTails = append(s.ownTails, own.ratio(quietOwn, 99))
 			s.middles, s.tails = append(s.middles, loud.ratio(quiet, 50)), append(s.tails, loud.ratio(quiet, 99))
 			line += fmt.Sprintf(", beside %d hostile %v and %v", s.connections, loud.at(50), loud.at(99))
 			eventually(t, "nothing of the attack is left", func() bool { return p.stat("http.main.downstream_cx_active") <= open })
@@ -76,9 +77,10 @@ func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 			s.rate(s.did.attacks), s.rate(s.did.frames), s.rate(s.did.bytes)/1e6, s.used.Seconds()/s.took.Seconds())
 	}
 	one, four := beside[0], beside[1]
-	t.Logf("none of %d requests failed; p50/p99 alone %s; beside 1 (%.0f attacks/s, %.0f MB/s) %s: %s; beside 4 at a time (%.0f/s, %.0f MB/s) %s: %s; past the sidecar %s, %s, %s",
+	t.Logf("none of %d requests failed; p50/p99 alone %s; beside 1 (%.0f attacks/s, %.0f MB/s) %s: %s; beside 4 at a time (%.0f/s, %.0f MB/s) %s: %s; until its own answers are at the client's socket %s, %s: %s, %s: %s; past the sidecar %s, %s, %s",
 		len(one.sample)+len(four.sample), alone, one.rate(one.did.attacks), one.rate(one.did.bytes)/1e6, one.sample, one.ratios(),
-		four.rate(four.did.attacks), four.rate(four.did.bytes)/1e6, four.sample, four.ratios(), pastAlone, one.past, four.past)
+		four.rate(four.did.attacks), four.rate(four.did.bytes)/1e6, four.sample, four.ratios(),
+		ownAlone, one.own, spread(one.ownTails), four.own, spread(four.ownTails), pastAlone, one.past, four.past)
 }
 
 // siege is what there was beside so many hostile connections at a time.
@@ -86,30 +88,38 @@ type siege struct {
 	connections    int
 	did            assault
 	took, used     time.Duration // used: of the sidecar's CPU
-	sample, past   sample        // past: of requests that pass no sidecar
-	middles, tails []float64     // p50 and p99 of a slice, each in terms of the one before without an attack
+	sample         sample
+	own            sample    // of what the sidecar answers itself, until it is at the client's socket: without what shares the clients' CPU
+	ownTails       []float64 // as tails
+	past           sample    // of requests that pass no sidecar
+	middles, tails []float64 // p50 and p99 of a slice, each in terms of the one before without an attack
 }
 
 func (s *siege) rate(n int64) float64 { return float64(n) / s.took.Seconds() }
 
-func (s *siege) ratios() string {
-	slices.Sort(s.middles)
-	slices.Sort(s.tails)
-	text := func(r []float64) string { return fmt.Sprintf("×%.1f (%.1f–%.1f)", r[len(r)/2], r[0], r[len(r)-1]) }
-	return text(s.middles) + ", " + text(s.tails)
+func (s *siege) ratios() string { return spread(s.middles) + ", " + spread(s.tails) }
+
+// spread is the median of ratios, with the least and the greatest.
+func spread(r []float64) string {
+	slices.Sort(r)
+	return fmt.Sprintf("×%.1f (%.1f–%.1f)", r[len(r)/2], r[0], r[len(r)-1])
 }
 
 // clients are some that behave, each with a connection of its own.
 type clients struct {
 	p    *proxy
 	each [8]*http.Client
-	urls [2]string // by turns
+	conn [8]func() *stamped // of those whose answers are stamped
+	urls [2]string          // by turns
 }
 
 func (p *proxy) newClients() *clients {
 	c := &clients{p: p, urls: [2]string{p.origin(true) + "/direct", p.origin(true) + "/x"}}
 	for i := range c.each {
 		c.each[i] = p.client(true)
+		if i%2 == 0 {
+			c.conn[i] = stampedBy(p.t, c.each[i])
+		}
 	}
 	return c
 }
@@ -139,12 +149,12 @@ func (s sample) String() string { return fmt.Sprintf("%v/%v", s.at(50), s.at(99)
 
 func (s sample) ratio(to sample, n int) float64 { return float64(s.at(n)) / float64(to.at(n)) }
 
-// run sends 400 requests a second for a while, half of them to the upstream.
-func (c *clients) run(d time.Duration) sample {
+// run sends 400 requests a second for a while. own is how long it was until the answers of
+// those clients whose answers are stamped had arrived.
+func (c *clients) run(d time.Duration) (all, own sample) {
 	const interval = 20 * time.Millisecond
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	var took sample
 	var failed []string
 	began := time.Now()
 	for i, client := range c.each {
@@ -158,7 +168,10 @@ func (c *clients) run(d time.Duration) sample {
 				began := time.Now()
 				err := once(client, url)
 				mu.Lock()
-				took = append(took, time.Since(began))
+				all = append(all, time.Since(began))
+				if c.conn[i] != nil {
+					own = append(own, c.conn[i]().took())
+				}
 				if err != nil {
 					failed = append(failed, err.Error())
 				}
@@ -168,9 +181,9 @@ func (c *clients) run(d time.Duration) sample {
 	}
 	wg.Wait()
 	if len(failed) > 0 {
-		c.p.t.Errorf("%d of %d requests failed: %.300q", len(failed), len(took), failed)
+		c.p.t.Errorf("%d of %d requests failed: %.300q", len(failed), len(all), failed)
 	}
-	return took
+	return all, own
 }
 
 func once(c *http.Client, url string) error {
