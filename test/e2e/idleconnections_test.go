@@ -6,6 +6,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -21,6 +22,7 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+	"golang.org/x/sys/unix"
 
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
@@ -61,8 +63,13 @@ func askHTTP1(conn net.Conn) error {
 		return err
 	}
 	defer res.Body.Close() //nolint:errcheck // read to its end
-	if _, err = io.Copy(io.Discard, res.Body); err == nil && res.StatusCode != http.StatusOK {
+	_, err = io.Copy(io.Discard, res.Body)
+	switch {
+	case err != nil:
+	case res.StatusCode != http.StatusOK:
 		err = fmt.Errorf("status %d", res.StatusCode)
+	case res.Close:
+		err = errors.New("the answer is the connection's last")
 	}
 	return err
 }
@@ -112,6 +119,16 @@ func askHTTP2(conn net.Conn) error {
 	}
 }
 
+// portLater leaves the choice of the port until the peer is known: what other connections
+// have from the same address is free for this one.
+func portLater(_, _ string, raw syscall.RawConn) error {
+	var set error
+	err := raw.Control(func(fd uintptr) {
+		set = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1)
+	})
+	return errors.Join(err, set)
+}
+
 // idlers are connections that have had an answer.
 type idlers struct {
 	conns []net.Conn
@@ -128,7 +145,7 @@ func newIdlers(t *testing.T, address string, n int, first func(net.Conn) error) 
 		done.Go(func() {
 			for i := k; i < n; i += idlersAtOnce {
 				// Not more from one address than it has ports.
-				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+i/5000))}, Timeout: 20 * time.Second}
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+i/5000))}, Timeout: 20 * time.Second, Control: portLater}
 				began := time.Now()
 				conn, err := d.Dial("tcp", address)
 				if err == nil {
@@ -213,13 +230,14 @@ func TestIdleConnectionsCostLittle(t *testing.T) {
 }
 
 // idleHere shares n connections among as many sidecars as their descriptors ask for: half
-// of them are for upstreams.
+// of them are for upstreams, and with less than a tenth of the rest left each answer is its
+// connection's last.
 func idleHere(t *testing.T, protocol string, n, bound int, first func(net.Conn) error, long bool) {
 	t.Helper()
 	files := allowFiles(t, n+500)
 	dir := t.TempDir()
 	app := mesh.StartApp(t, dir, "app")
-	k := 1 + n/(files/2-100)
+	k := 1 + n/(files*9/20-200)
 	var (
 		sidecars []*mesh.Sidecar
 		all      []*idlers
