@@ -38,7 +38,7 @@ type Gate struct {
 	dialled  CPU
 	limits   Limits
 	down, up int
-	sources  map[netip.Addr]int // by networkOf
+	sources  map[netip.Addr]int // by SourceOf
 	counters Counters
 	parts    parts // of sessions
 }
@@ -88,7 +88,7 @@ type Owner interface {
 // for reactor.Acceptor or Conn.SetHandler; bytes that c holds already are taken as
 // its beginning on Redeliver. timeout counts from now; 0 is DefaultTimeout.
 func (g *Gate) Accept(c *reactor.Conn, ctx *ServerContext, timeout time.Duration, o Owner) *Handshake {
-	h := &Handshake{gate: g, owner: o, conn: c, server: ctx, source: networkOf(c.RemoteAddr().Addr())}
+	h := &Handshake{gate: g, owner: o, conn: c, server: ctx, source: SourceOf(c.RemoteAddr().Addr())}
 	c.AwaitTransport()
 	full := g.down >= g.limits.Down || g.sources[h.source] >= g.limits.PerSource
 	g.down++
@@ -120,9 +120,9 @@ func (g *Gate) Dial(to reactor.Addr, opts reactor.DialOptions, ctx *ClientContex
 	return c, nil
 }
 
-// networkOf is whom a connection from a counts for: with IPv6 a network of 64 bits, of
-// which whoever has one address has all (RFC 6177).
-func networkOf(a netip.Addr) netip.Addr {
+// SourceOf is whom a connection from a counts for, here and with other limits: with IPv6
+// a network of 64 bits, of which whoever has one address has all (RFC 6177).
+func SourceOf(a netip.Addr) netip.Addr {
 	a = a.Unmap().WithZone("")
 	if a.Is4() || !a.IsValid() {
 		return a

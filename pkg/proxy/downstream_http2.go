@@ -118,7 +118,9 @@ func (c *http2Conn) protocolError(err error) {
 	if e, ok := err.(*http2.Error); ok {
 		detail = e.Detail
 	}
-	c.w.stats.flood(err)
+	if c.w.stats.flood(err) {
+		c.w.proxy.flooders.note(c.conn.RemoteAddr().Addr(), c.w.loop.Now())
+	}
 	c.closing = true
 	c.endAll(record.DPE, detail)
 	c.flush()

@@ -305,6 +305,7 @@ func (on *listenerOn) OnAccept(c *reactor.Conn) reactor.Handler {
 	if l.refuseLoop(on.w, c, conf) {
 		return nil
 	}
+	on.w.delayFlooder(c)
 	if len(conf.res.Filters) > 0 {
 		return on.w.inspect(c, l, conf)
 	}

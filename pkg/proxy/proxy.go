@@ -111,8 +111,9 @@ type Proxy struct {
 	// nobody knows.
 	wall atomic.Int64
 
-	zones zones
-	awake awake
+	zones    zones
+	awake    awake
+	flooders flooders
 
 	mu       sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot *resource.Snapshot

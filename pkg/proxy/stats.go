@@ -108,6 +108,7 @@ type workerStats struct {
 	tcpTotal, tcpActive, tcpDrained        uint64
 	http2KeepAlive                         uint64
 	http2Floods                            [http2.Floods]uint64 // by kind
+	flooderDelayed                         uint64               // connections of who has flooded
 	upgradesDrained                        uint64
 	webSocketsClosed                       uint64
 	loopsRefused                           uint64
@@ -115,11 +116,13 @@ type workerStats struct {
 	handedOver, adopted, adoptFailed       uint64 // connections given to a successor; had of a predecessor
 }
 
-// flood counts the end of an HTTP/2 connection, if a flood was the cause.
-func (s *workerStats) flood(err error) {
-	if kind, ok := http2.Flood(err); ok {
+// flood counts the end of an HTTP/2 connection, if a flood was the cause, and reports that.
+func (s *workerStats) flood(err error) bool {
+	kind, ok := http2.Flood(err)
+	if ok {
 		s.http2Floods[kind]++
 	}
+	return ok
 }
 
 // managerStats returns the counters of a prefix. Off the loops, under mu.

@@ -154,6 +154,7 @@ func (s *workerStats) add(o *workerStats) {
 	s.tcpTotal += o.tcpTotal
 	s.tcpActive += o.tcpActive
 	s.tcpDrained += o.tcpDrained
+	s.flooderDelayed += o.flooderDelayed
 	for i, n := range o.http2Floods {
 		s.http2Floods[i] += n
 	}

@@ -232,6 +232,7 @@ func (s *sampler) floods(w *workerStats) {
 	}
 	s.in(nil)
 	s.add("outrigger.http2.flood_total", "Connections of HTTP/2 closed as the peer asked for more than its share.", counter, total)
+	s.add("outrigger.flooder_delayed_total", "Connections that were read later as others of their source had flooded.", counter, w.flooderDelayed)
 }
 
 // loopCounts are the stats of outrigger.worker_<n>.

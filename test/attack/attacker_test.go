@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"sort"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -62,11 +61,11 @@ func (p *proxy) startAttacker(l *launch.Launcher, before ...func() error) *attac
 	return &attacker{p.t, in, bufio.NewReader(out)}
 }
 
-// begin makes it attack by so many connections at a time, and returns when a first
-// one is ended.
-func (a *attacker) begin(connections int) {
+// begin makes it attack by so many connections at a time, from so many addresses by
+// turns, and returns when a first one is ended.
+func (a *attacker) begin(connections, sources int) {
 	a.t.Helper()
-	a.say(itoa(connections))
+	a.say(itoa(connections) + " " + itoa(sources))
 	if line := a.hear(); line != "begun" {
 		a.t.Fatalf("the attacker said %q", line)
 	}
@@ -106,20 +105,21 @@ func attack(addr string) int {
 	words := bufio.NewScanner(os.Stdin)
 	next := 0 // each slice goes on where the one before has ended
 	for words.Scan() {
-		n, err := strconv.Atoi(words.Text())
-		if err != nil {
-			fmt.Fprintln(os.Stderr, "want a number of connections: ", err)
+		var n, sources int
+		if _, err := fmt.Sscan(words.Text(), &n, &sources); err != nil {
+			fmt.Fprintln(os.Stderr, "want a number of connections and one of sources: ", err)
 			return 1
 		}
 		stop, begun := make(chan struct{}), sync.OnceFunc(func() { fmt.Println("begun") })
 		var wait sync.WaitGroup
 		var mu sync.Mutex
 		var all assault
-		turn := func() *script {
+		turn := func() (*script, net.Addr) {
 			mu.Lock()
 			defer mu.Unlock()
 			next++
-			return &scripts[next%len(scripts)]
+			from := next % sources
+			return &scripts[next%len(scripts)], &net.TCPAddr{IP: net.IPv4(127, 0, byte(1+from/250), byte(1+from%250))}
 		}
 		for range n {
 			wait.Go(func() {
@@ -129,7 +129,8 @@ func attack(addr string) int {
 						return
 					default:
 					}
-					did := turn().play(addr, stop)
+					s, from := turn()
+					did := s.play(addr, from, stop)
 					if did.attacks > 0 {
 						begun()
 					}
@@ -177,8 +178,8 @@ func record(a flood) (s script) {
 
 // play says a script on a connection of its own until the other side ends it, which
 // makes it an attack, or stop does.
-func (s *script) play(addr string, stop <-chan struct{}) (did assault) {
-	conn, err := net.Dial("tcp", addr)
+func (s *script) play(addr string, from net.Addr, stop <-chan struct{}) (did assault) {
+	conn, err := (&net.Dialer{LocalAddr: from}).Dial("tcp", addr)
 	if err != nil {
 		return did
 	}

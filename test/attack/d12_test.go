@@ -17,7 +17,8 @@ import (
 )
 
 // D12: hostile connections of HTTP/2 of every kind, one after the other and four at a
-// time, beside clients that behave: none of their requests fails. How long those take
+// time, from one source, whose connections are delayed, and from many, beside clients that
+// behave: none of their requests fails. How long those take
 // is shown, and is no condition.
 //
 // What is shown is to be the sidecar's doing: it has a CPU of its own, and the
@@ -27,6 +28,7 @@ import (
 // upstream that pass no sidecar.
 func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 	const turns, slice = 5, 1500 * time.Millisecond
+	const many = 1000 // sources, none of which floods again soon
 	own, rest := apart(t)
 	l := launch.New()
 	t.Cleanup(l.Close)
@@ -49,22 +51,21 @@ func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 	both() // connects
 	open := p.stat("http.main.downstream_cx_active")
 	var alone, ownAlone, pastAlone sample
-	beside := []*siege{{connections: 1}, {connections: 4}}
+	beside := []*siege{{connections: 1, sources: 1}, {connections: 4, sources: 1}, {connections: 1, sources: many}, {connections: 4, sources: many}}
 	for range turns {
 		quiet, quietOwn, direct := both()
 		alone, ownAlone, pastAlone = append(alone, quiet...), append(ownAlone, quietOwn...), append(pastAlone, direct...)
 		line := fmt.Sprintf("p50 and p99 alone %v and %v", quiet.at(50), quiet.at(99))
 		for _, s := range beside {
 			counted := p.stat("outrigger.http2.flood_total")
-			attacker.begin(s.connections)
+			attacker.begin(s.connections, s.sources)
 			began, used := time.Now(), p.cpu()
 			loud, own, direct := both()
 			s.took, s.used = s.took+time.Since(began), s.used+p.cpu()-used
 			s.did.add(attacker.end())
 			s.sample, s.own, s.past = append(s.sample, loud...), append(s.own, own...), append(s.past, direct...)
-			s.ownTails = append(s.ownTails, own.ratio(quietOwn, 99))
 			s.middles, s.tails = append(s.middles, loud.ratio(quiet, 50)), append(s.tails, loud.ratio(quiet, 99))
-			line += fmt.Sprintf(", beside %d hostile %v and %v", s.connections, loud.at(50), loud.at(99))
+			line += fmt.Sprintf(", beside %d hostile of %d sources %v and %v", s.connections, s.sources, loud.at(50), loud.at(99))
 			eventually(t, "nothing of the attack is left", func() bool { return p.stat("http.main.downstream_cx_active") <= open })
 			if p.stat("outrigger.http2.flood_total") == counted {
 				t.Error("no attack was counted")
@@ -73,24 +74,27 @@ func TestD12AHostileConnectionCostsOthersNoRequest(t *testing.T) {
 		t.Log(line)
 	}
 	for _, s := range beside {
-		t.Logf("%d at a time: %.0f attacks, %.0f frames, %.1f MB a second; sidecar %.2f cores", s.connections,
+		t.Logf("%d at a time from %d sources: %.0f attacks, %.0f frames, %.1f MB a second; sidecar %.2f cores", s.connections, s.sources,
 			s.rate(s.did.attacks), s.rate(s.did.frames), s.rate(s.did.bytes)/1e6, s.used.Seconds()/s.took.Seconds())
 	}
-	one, four := beside[0], beside[1]
-	t.Logf("none of %d requests failed; p50/p99 alone %s; beside 1 (%.0f attacks/s, %.0f MB/s) %s: %s; beside 4 at a time (%.0f/s, %.0f MB/s) %s: %s; until its own answers are at the client's socket %s, %s: %s, %s: %s; past the sidecar %s, %s, %s",
-		len(one.sample)+len(four.sample), alone, one.rate(one.did.attacks), one.rate(one.did.bytes)/1e6, one.sample, one.ratios(),
-		four.rate(four.did.attacks), four.rate(four.did.bytes)/1e6, four.sample, four.ratios(),
-		ownAlone, one.own, spread(one.ownTails), four.own, spread(four.ownTails), pastAlone, one.past, four.past)
+	requests, text := 0, ""
+	for _, s := range beside {
+		requests += len(s.sample)
+		text += fmt.Sprintf("; beside %d at a time from %d sources (%.0f attacks/s, %.0f MB/s) %s: %s (until at the socket %s; past the sidecar %s)",
+			s.connections, s.sources, s.rate(s.did.attacks), s.rate(s.did.bytes)/1e6, s.sample, s.ratios(), s.own, s.past)
+	}
+	t.Logf("none of %d requests failed; p50/p99 alone %s (its own answers until they are at the client's socket %s; past the sidecar %s)%s",
+		requests, alone, ownAlone, pastAlone, text)
 }
 
 // siege is what there was beside so many hostile connections at a time.
 type siege struct {
+	sources        int // addresses that the connections come from by turns
 	connections    int
 	did            assault
 	took, used     time.Duration // used: of the sidecar's CPU
 	sample         sample
 	own            sample    // of what the sidecar answers itself, until it is at the client's socket: without what shares the clients' CPU
-	ownTails       []float64 // as tails
 	past           sample    // of requests that pass no sidecar
 	middles, tails []float64 // p50 and p99 of a slice, each in terms of the one before without an attack
 }
