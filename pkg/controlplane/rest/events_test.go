@@ -3,8 +3,10 @@
 package rest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net/http/httptest"
 	"strings"
 	"testing"
 
@@ -50,18 +52,66 @@ func TestReportedEventsAreListedAndFiltered(t *testing.T) {
 	a.want(a.do("GET", "/v1/events?kind=health,foo", ""), 400, `no events are of the kind \"foo\", want some of ejection, circuit`)
 	a.want(a.do("GET", "/v1/events?kind=svc", ""), 200, `"type":"put"`)
 
-	// A stream resumes, and one of some kinds is not told that it has missed others.
+	// A stream resumes, and is of some kinds.
 	w := a.watch("/v1/events?watch=true&kind=drain,overload", "Last-Event-ID: 2")
 	w.want("began drain/")
-	for range 3000 {
-		a.state.Report("web~1", "web", []event.Event{{Kind: "health", Type: "failed"}}, 0)
-	}
-	a.state.Report("web~1", "web", []event.Event{{Kind: "overload", Type: "began", Name: "x"}}, 0)
+	a.state.Report("web~1", "web", []event.Event{{Kind: "health", Type: "failed"}, {Kind: "overload", Type: "began", Name: "x"}}, 0)
 	w.want("began overload/x")
 	// Those of sidecars push out nothing that a watcher of objects waits for.
+	for range 3 {
+		a.state.Report("web~1", "web", make([]event.Event, 1000), 0)
+	}
 	a.watch("/v1/objects?watch=true", "Last-Event-ID: 1")
 	if _, missed, _ := a.state.Events().After(1, 10); missed {
 		t.Error("events of sidecars have pushed out the control plane's own")
+	}
+}
+
+// A reader of some kinds keeps pace with all: it is not told that it has missed others.
+func TestAStreamOfSomeKindsMissesNoOthers(t *testing.T) {
+	a := newAPI(t, nil)
+	a.state.Report("web~1", "web", []event.Event{{Kind: "overload", Type: "began"}}, 0)
+	looked, sent, done := make(chan struct{}), make(chan string, 8), make(chan error)
+	w := httptest.NewRecorder()
+	st, err := a.server.openStream(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		read := func(after uint64, limit int) ([]store.Event, bool, <-chan struct{}) {
+			list, missed, more := a.state.Events().AllAfter(after, limit, func(e *store.Event) bool { return e.Kind == "overload" })
+			looked <- struct{}{}
+			return list, missed, more
+		}
+		done <- st.follow(httptest.NewRequestWithContext(ctx, "GET", "/v1/events", nil), 0, read, func(e store.Event) error {
+			sent <- e.Type
+			return nil
+		})
+	}()
+	look := func() {
+		t.Helper()
+		select {
+		case <-looked:
+		case <-done:
+			t.Fatalf("the stream ended: %s", w.Body)
+		}
+	}
+	look() // finds the first
+	look() // finds no more, and waits
+	for range 5 {
+		a.state.Report("web~1", "web", make([]event.Event, 1000), 0)
+		look()
+	}
+	a.state.Report("web~1", "web", []event.Event{{Kind: "overload", Type: "ended"}}, 0)
+	look() // finds it
+	look()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if got := <-sent + ", " + <-sent; got != "began, ended" {
+		t.Errorf("got %s", got)
 	}
 }
 
