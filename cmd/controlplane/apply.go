@@ -63,7 +63,7 @@ func (c *client) apply(ctx context.Context, files []string, dryRun bool, output 
 		a, err := c.applyOne(ctx, s, dryRun)
 		if err != nil {
 			var coded *exitError
-			if !errors.As(err, &coded) || coded.code == exitUnreachable && !isProblem(err) {
+			if !errors.As(err, &coded) || coded.code == exitDenied || coded.code == exitUnreachable && !isProblem(err) {
 				return err
 			}
 			worst = max(worst, coded.code)

@@ -52,6 +52,8 @@ func (p *problem) Error() string {
 
 func (p *problem) exitCode() int {
 	switch p.Status {
+	case http.StatusUnauthorized:
+		return exitDenied
 	case http.StatusNotFound:
 		return exitNotFound
 	case http.StatusConflict, http.StatusPreconditionFailed:

@@ -97,7 +97,7 @@ func (c *client) deleteAll(ctx context.Context, keys []mesh.Key) error {
 		}
 		err = notFound(err, k.String())
 		var coded *exitError
-		if !errors.As(err, &coded) || coded.code == exitUnreachable {
+		if !errors.As(err, &coded) || coded.code == exitDenied || coded.code == exitUnreachable {
 			return err
 		}
 		fmt.Fprintln(c.io.err, paint(c.io.err, red, "error:")+" "+err.Error())

@@ -82,6 +82,8 @@ func TestAFileCoversWhatWasAppliedAndGivesItBack(t *testing.T) {
 	d = serveDaemon(t, data, "--config", dir)
 	d.want(d.run("", "get", "httproute/orders", "-o", "json"), 0, `"source": "routes.yaml"`, `"request": "4s"`, "it covers the object of that name that was made by the API")
 	d.want(d.run("", "get", "httproutes"), 0, "true (1 warning)   routes.yaml")
+	d.want(d.run("", "status"), 0, "! HTTPRoute/orders: it covers the object of that name that was made by the API")
+	d.want(d.run("", "status", "-o", "json"), 0, `"warned": 1`, `"source": "routes.yaml"`)
 	d.want(d.run("", "events", "--kind", "httproutes"), 0, "HTTPRoute put orders: it covers the object that was made by the API")
 	d.want(d.run(apiRoute, "apply", "-f", "-"), exitConflict, "comes from the file routes.yaml of the configuration folder, which goes before the API: change it there")
 	d.want(d.run("", "delete", "httproute/orders"), exitConflict)
@@ -133,10 +135,19 @@ func TestWhatPeopleTryFirst(t *testing.T) {
 func TestATokenThatIsWantedIsSaidToBeWhere(t *testing.T) {
 	d := serveDaemon(t, t.TempDir(), "--http", "0.0.0.0:0")
 	d.http = strings.Replace(d.http, "[::]", "127.0.0.1", 1)
-	d.want(d.run("", "status"), exitFailed, "wants a token: give --token-file or OUTRIGGER_TOKEN_FILE: its own is made at the first start of serve, in the file token of --data (./outrigger-data/token by default)")
+	d.want(d.run("", "status"), exitDenied, "wants a token: give --token-file or OUTRIGGER_TOKEN_FILE: its own is made at the first start of serve, in the file token of --data (./outrigger-data/token by default)")
 	wrong := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(wrong, []byte("no"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.want(d.run("", "status", "--token-file", wrong), exitFailed, "is not this control plane's: its own is made at the first start of serve")
+	d.want(d.run("", "status", "--token-file", wrong), exitDenied, "is not this control plane's: its own is made at the first start of serve")
+	// Said once, however many objects it is about.
+	for _, r := range []result{
+		d.run("{apiVersion: outrigger.io/v1, kind: Service, metadata: {name: a}}\n---\n{apiVersion: outrigger.io/v1, kind: Service, metadata: {name: b}}", "apply", "-f", "-", "--token-file", wrong),
+		d.run("", "delete", "service/a", "service/b", "--token-file", wrong),
+	} {
+		if d.want(r, exitDenied); strings.Count(r.err, "is not this control plane's") != 1 {
+			t.Error(r.err)
+		}
+	}
 }

@@ -428,12 +428,12 @@ func TestOffLoopbackTheTokenOfTheDataFolderIsWanted(t *testing.T) {
 	d := serveDaemon(t, data, "--http", "0.0.0.0:0", "--xds", "0.0.0.0:0", "--insecure-xds")
 	_, port, _ := strings.Cut(strings.TrimPrefix(d.http, "http://"), "]:")
 	d.http = "http://127.0.0.1:" + port
-	d.want(d.run("", "get", "taps"), exitFailed, "wants a token: give --token-file or OUTRIGGER_TOKEN_FILE")
+	d.want(d.run("", "get", "taps"), exitDenied, "wants a token: give --token-file or OUTRIGGER_TOKEN_FILE")
 	other := filepath.Join(t.TempDir(), "other")
 	if err := os.WriteFile(other, []byte("not-the-token\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.want(d.run("", "get", "taps", "--token-file", other), exitFailed, "the token in "+other+" is not this control plane's")
+	d.want(d.run("", "get", "taps", "--token-file", other), exitDenied, "the token in "+other+" is not this control plane's")
 	info, err := os.Stat(data + "/token")
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("token file: %v %v", info, err)

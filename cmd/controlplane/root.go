@@ -21,6 +21,7 @@ const (
 	exitConflict    = 5
 	exitDiffers     = 6
 	exitCannotServe = 7
+	exitDenied      = 8
 )
 
 const exitCodesHelp = `Exit codes:
@@ -33,7 +34,8 @@ const exitCodesHelp = `Exit codes:
   4  there is no such thing
   5  conflict: another revision is current, or a file owns the object
   6  diff found differences
-  7  serve cannot start: a port is taken, or the data folder cannot be used`
+  7  serve cannot start: a port is taken, or the data folder cannot be used
+  8  the token is missing, or is not this control plane's`
 
 // streams are where a command reads and writes.
 type streams struct {

@@ -24,10 +24,10 @@ func newStatus(c *client) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status [NODE|SERVICE]",
 		Short: "Show the control plane and what each sidecar made of its configuration",
-		Long: `status shows the control plane, unhealthy instances, the configuration files with
-errors, and each sidecar: connected since when, whether it has accepted the latest, what it
-refused and why, what it still misses, and which endpoints it has ejected. With a node
-id or a service, in detail and of those sidecars alone.`,
+		Long: `status shows the control plane, unhealthy instances, objects with warnings, the
+configuration files with errors, and each sidecar: connected since when, whether it has
+accepted the latest, what it refused and why, what it still misses, and which endpoints it
+has ejected. With a node id or a service, in detail and of those sidecars alone.`,
 		Example: `  controlplane status
   controlplane status orders~orders-1
   controlplane status orders
@@ -70,7 +70,13 @@ type statusAnswer struct {
 		Health               mesh.Health
 	}
 	Objects map[string]int
-	Files   map[string]mesh.Errors
+	Warned  int
+	// WarnedObjects are the first of them.
+	WarnedObjects []struct {
+		Kind, Name string
+		Warnings   []string
+	}
+	Files map[string]mesh.Errors
 }
 
 func (c *client) status(ctx context.Context, node, output string) error {
@@ -156,6 +162,14 @@ func (c *client) printStatus(s statusAnswer) {
 	}
 	if more := s.Unhealthy - len(s.UnhealthyInstances); more > 0 {
 		fmt.Fprintf(c.io.out, "%s and %d more: controlplane get instances\n", paint(c.io.out, red, "!"), more)
+	}
+	for _, o := range s.WarnedObjects {
+		for _, w := range o.Warnings {
+			fmt.Fprintf(c.io.out, "%s %s/%s: %s\n", paint(c.io.out, yellow, "!"), o.Kind, printable(o.Name), printable(w))
+		}
+	}
+	if more := s.Warned - len(s.WarnedObjects); more > 0 {
+		fmt.Fprintf(c.io.out, "%s and %s with warnings more: controlplane get all -o wide\n", paint(c.io.out, yellow, "!"), counted(more, "object"))
 	}
 	for _, f := range slices.Sorted(maps.Keys(s.Files)) {
 		fmt.Fprintf(c.io.out, "%s its last good objects stay in force\n", paint(c.io.out, red, "configuration file "+printable(f)+" has errors,"))

@@ -23,14 +23,27 @@ type statusView struct {
 	Held      int       `json:"held"`      // by the shrink guard
 	Unhealthy int       `json:"unhealthy"` // instances that are left out while others are healthy
 	// UnhealthyInstances are the first of them, by service and id.
-	UnhealthyInstances []unhealthyInstance    `json:"unhealthyInstances,omitempty"`
-	Objects            map[string]int         `json:"objects"`
-	Sidecars           sidecarCounts          `json:"sidecars"`
-	Files              map[string]mesh.Errors `json:"files,omitempty"` // configuration files with errors
+	UnhealthyInstances []unhealthyInstance `json:"unhealthyInstances,omitempty"`
+	Objects            map[string]int      `json:"objects"`
+	Warned             int                 `json:"warned"` // objects with warnings: in force, and not all of it, or not as it says
+	// WarnedObjects are the first of them, by kind and name.
+	WarnedObjects []warnedObject         `json:"warnedObjects,omitempty"`
+	Sidecars      sidecarCounts          `json:"sidecars"`
+	Files         map[string]mesh.Errors `json:"files,omitempty"` // configuration files with errors
 }
 
-// maxUnhealthy bounds the list in the status; the number counts them all.
-const maxUnhealthy = 100
+// Bounds of the lists in the status; the numbers beside them count all.
+const (
+	maxUnhealthy = 100
+	maxWarned    = 100
+)
+
+type warnedObject struct {
+	Kind     string   `json:"kind"`
+	Name     string   `json:"name"`
+	Source   string   `json:"source"`
+	Warnings []string `json:"warnings"` // as "field: message"
+}
 
 type unhealthyInstance struct {
 	Service string      `json:"service"`
@@ -86,6 +99,20 @@ func (v *statusView) countInstances(m *mesh.Model) {
 	}
 }
 
+func (s *Server) countWarned(v *statusView, m *mesh.Model) {
+	for _, o := range sortedObjects(m, "") {
+		status := s.view(m, o).status
+		warnings := status.Warnings()
+		if len(warnings) == 0 {
+			continue
+		}
+		if v.Warned++; v.Warned <= maxWarned {
+			k := o.Key()
+			v.WarnedObjects = append(v.WarnedObjects, warnedObject{k.Kind, k.Name, status.Source, warnings})
+		}
+	}
+}
+
 func (c *sidecarCounts) count(x Sidecar) {
 	if !x.Connected {
 		return
@@ -103,7 +130,9 @@ func (c *sidecarCounts) count(x Sidecar) {
 }
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	s.answer(w, http.StatusOK, s.statusView())
+	v := s.statusView()
+	s.countWarned(&v, s.state.Model()) // not for each scrape of metrics: objects are compared with each other
+	s.answer(w, http.StatusOK, v)
 }
 
 func (s *Server) live(w http.ResponseWriter, _ *http.Request) {
