@@ -14,8 +14,8 @@ import (
 )
 
 // http2Conn is an HTTP/2 connection from a downstream peer. Each of its streams is
-// the downstream side of an exchange; what they write leaves together at the end
-// of the tick.
+// the downstream side of an exchange; what they write leaves together, at the end
+// of the tick or with what the loop's next events add (reactor.Conn.Gather).
 type http2Conn struct {
 	// set once
 	w        *worker
@@ -89,7 +89,7 @@ func (d *downstreamConn) newHTTP2Conn(m *manager) *http2Conn {
 func (c *http2Conn) OnConnect(*reactor.Conn) {}
 
 // OnData implements reactor.Handler. Exchanges start when all that was read is
-// decoded, so that short bodies are there with their heads.
+// decoded, so that short bodies are there with their heads, or later (startNewborn).
 func (c *http2Conn) OnData(_ *reactor.Conn, in []byte) int {
 	c.countBytes()
 	if c.closing || c.shedHTTP2() {
