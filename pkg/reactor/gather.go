@@ -29,9 +29,10 @@ func (c *Conn) Gather(on bool) {
 	}
 }
 
-// mayKeep reports whether c's output may go on waiting for more.
+// mayKeep reports whether c's output may go on waiting for more. Where writers wait for
+// it, it may not: they are told by a flush only.
 func (c *Conn) mayKeep() bool {
-	return c.has(gathers) && c.state == open && c.waiting < gatherBytes && !c.has(finWanted)
+	return c.has(gathers) && c.state == open && c.waiting < gatherBytes && !c.has(finWanted|overHigh)
 }
 
 // keep has c flushed when the loop lets go of what it keeps back.

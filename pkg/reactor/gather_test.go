@@ -154,3 +154,26 @@ func TestWhatIsGatheredLeavesBeforeAnEnd(t *testing.T) {
 		})
 	}
 }
+
+// Where the watermark is low, as under pressure, what waits below 16 KiB is above it: a
+// write that takes it along has to end the back-pressure all the same.
+func TestBackPressureEndsWhereWhatWasGatheredLeavesWithALargeWrite(t *testing.T) {
+	f := newFunnel(t, 1)
+	f.out.SetWatermark(1000)
+	for !f.out.AboveWatermark() {
+		f.out.Write(make([]byte, throughMin-1))
+	}
+	if n := f.out.Buffered(); n >= gatherBytes {
+		t.Fatalf("%d bytes wait", n)
+	}
+	for in := make([]byte, 64<<10); ; {
+		if n, err := syscall.Read(f.fd, in); n <= 0 || err != nil {
+			break
+		}
+	}
+	f.pour(t, 1, make([]byte, throughMin))
+	f.b.loop.Tick(0)
+	if f.out.AboveWatermark() {
+		t.Errorf("%d bytes wait, and writers are held up for ever", f.out.Buffered())
+	}
+}
