@@ -4,15 +4,12 @@ package registry
 
 import "github.com/outrigger-mesh/outrigger/pkg/mesh"
 
-// storeHealth stores the reported health of instances, with those that could not be stored
-// before. A journal that fails keeps nobody from being taken out, or back in.
+// storeHealth stores the health that instances have reported, or remembers those that could
+// not be stored: a journal that fails keeps nobody from being taken out, or back in. Others
+// that wait are the next tick's: else each heartbeat would write all of them anew.
 func (r *Registry) storeHealth(keys []mesh.InstanceKey) {
-	failing := len(r.unsaved) > 0
+	writes := make([]Write, 0, len(keys))
 	for _, k := range keys {
-		r.unsaved[k] = struct{}{}
-	}
-	var writes []Write
-	for k := range r.unsaved {
 		e := r.table.get(k)
 		if e == nil {
 			delete(r.unsaved, k)
@@ -26,10 +23,15 @@ func (r *Registry) storeHealth(keys []mesh.InstanceKey) {
 		return
 	}
 	if err := r.config.Journal.CommitInstances(writes); err != nil {
-		if !failing {
+		if len(r.unsaved) == 0 {
 			r.log.Error("health cannot be stored now; it holds, and after a restart it would be what it was before", "instances", len(writes), "error", err)
+		}
+		for _, k := range keys {
+			r.unsaved[k] = struct{}{}
 		}
 		return
 	}
-	clear(r.unsaved)
+	for _, k := range keys {
+		delete(r.unsaved, k)
+	}
 }

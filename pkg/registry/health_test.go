@@ -101,6 +101,38 @@ func TestHealthThatCannotBeStoredHoldsAndIsStoredLater(t *testing.T) {
 	}
 }
 
+// Heartbeats of a registry on a full disk do not write anew what waits for the next tick.
+func TestHeartbeatsDoNotStoreWhatWaits(t *testing.T) {
+	j := &kept{last: map[mesh.InstanceKey]Write{}}
+	j.entered = make(chan int, 10000)
+	m := startKept(t, j)
+	ctx := t.Context()
+	for _, id := range []string{"1", "2", "3"} {
+		if _, _, err := m.Register(ctx, inst("a", id), 0, Match{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	j.journal.mu.Lock()
+	j.fail = errors.New("disk full")
+	j.journal.mu.Unlock()
+	for _, id := range []string{"1", "2"} {
+		if err := m.SetHealth(ctx, mesh.InstanceKey{Service: "a", ID: id}, mesh.HealthUnhealthy); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const beats = 1000
+	before := time.Now()
+	for range beats {
+		if _, err := m.Renew(ctx, mesh.InstanceKey{Service: "a", ID: "3"}, mesh.HealthUnknown); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// Three registrations, two changes, and the ticks.
+	if n, most := len(j.entered), 5+2+int(time.Since(before)/tickInterval); n > most {
+		t.Errorf("the journal was asked %d times in %d heartbeats, want at most %d", n, beats, most)
+	}
+}
+
 func startKept(t *testing.T, j *kept) *Registry {
 	t.Helper()
 	r, err := New(Config{Journal: j, Publish: func([]mesh.Change) {}})

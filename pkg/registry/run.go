@@ -4,6 +4,8 @@ package registry
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -208,7 +210,7 @@ func (r *Registry) stageRelease(o *op, now instant, writes *[]Write, changes *[]
 // here all the same: at the next start it comes back with a new lease and ends again.
 func (r *Registry) tick(now instant) {
 	if len(r.unsaved) > 0 {
-		r.storeHealth(nil)
+		r.storeHealth(slices.Collect(maps.Keys(r.unsaved)))
 	}
 	out := r.table.tick(now, tickInterval)
 	for service, n := range out.held {
