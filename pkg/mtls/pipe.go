@@ -34,7 +34,8 @@ type exchange struct {
 	out       []byte // for the peer
 	eof       bool
 	posted    bool // send is on its way to the loop
-	refused   bool // feed has not taken everything
+	more      bool // feed has not taken everything: the loop holds what comes next
+	asked     bool // room is on its way to the loop
 	cancelled bool
 }
 
@@ -63,7 +64,7 @@ func (p *pipe) feed(b []byte) int {
 	x.mu.Lock()
 	n := min(len(b), maxUnread-len(x.in))
 	x.in = append(x.in, b[:n]...)
-	x.refused = n < len(b)
+	x.more, x.asked = n < len(b), false
 	x.mu.Unlock()
 	x.tell()
 	return n
@@ -171,11 +172,11 @@ func (x *exchange) take(b []byte) (int, error) {
 	if x.in = x.in[n:]; len(x.in) == 0 {
 		x.in = nil
 	}
-	if n == 0 && x.eof {
+	if n == 0 && x.eof && !x.more {
 		return 0, io.EOF
 	}
-	if n > 0 && x.refused {
-		x.refused = false
+	if n > 0 && x.more && !x.asked {
+		x.asked = true
 		x.h.gate.loop.PostOffLoop(x.h.room)
 	}
 	return n, nil
