@@ -82,10 +82,12 @@ func run(ctx context.Context, only []string, limit time.Duration, list, renderOn
 		fmt.Printf("%-12s %s\n", r.id, results[r.id])
 		if err != nil {
 			failed = append(failed, r.id)
-			for _, line := range testLine.FindAll(tail(out, 64<<10), -1) {
+			// A test that fails shows the logs of its processes last, however long.
+			said := testLine.FindAll(out, -1)
+			for _, line := range said[max(0, len(said)-mostSaid):] {
 				fmt.Printf("%s\n", line)
 			}
-			fmt.Printf("%s\n", tail(out, 2<<10)) // which may be of a process's log
+			fmt.Printf("%s\n", tail(out, 2<<10))
 		}
 		// At once, so that what was run is kept if a later row is cut off.
 		if err := write(string(text), results); err != nil {
@@ -175,5 +177,8 @@ func (r row) result(out []byte, err error, now time.Time) string {
 	}
 	return strings.TrimPrefix(note+"; holds ("+day+")", "; ")
 }
+
+// mostSaid is how many lines of a test that fails are shown, the last ones.
+const mostSaid = 40
 
 func tail(b []byte, n int) []byte { return b[max(0, len(b)-n):] }
