@@ -8,7 +8,8 @@ import (
 
 // Records are taken off the rings rarely enough that a wake-up is shared by many
 // records, and often enough for 200 000 requests a second: every drainEvery where they
-// would fill more than calmFill of a ring in drainCalm, else every drainCalm.
+// would fill more than calmFill of a ring in drainCalm, else every drainCalm; and at once
+// where a ring is half full before that.
 const (
 	drainEvery = 20 * time.Millisecond
 	drainCalm  = 100 * time.Millisecond
@@ -36,6 +37,7 @@ func (p *Proxy) readRecords(stop <-chan struct{}) {
 		case <-stop:
 			last = true
 		case <-timer.C:
+		case <-p.burst:
 		}
 		n, fill := 0, 0.0
 		for _, w := range p.workers {

@@ -95,6 +95,7 @@ type Proxy struct {
 	overload                *overload.Manager
 	memoryOf                memoryWatch   // of who calls updateOverload
 	look                    chan struct{} // wakes watchOverload
+	burst                   chan struct{} // wakes readRecords: a ring is half full
 	answers                 *keptAnswers
 
 	// atomic
@@ -167,7 +168,7 @@ func New(o Options) (*Proxy, error) {
 	}
 	p := &Proxy{
 		acceptedCPU: mtls.NewCPU(o.Workers), dialledCPU: mtls.NewCPU(o.Workers),
-		overload: overload.New(o.Overload), answers: newKeptAnswers(), look: make(chan struct{}, 1),
+		overload: overload.New(o.Overload), answers: newKeptAnswers(), look: make(chan struct{}, 1), burst: make(chan struct{}, 1),
 		options: o, log: o.Log, sockets: reactor.NewSockets(o.Binder),
 		slots: map[string]*cluster{}, leaving: map[string]struct{}{}, restless: map[string]struct{}{}, aggregates: map[string]struct{}{}, routes: map[string]*routeSlot{},
 		listeners: map[string]*listener{}, managers: map[string]*managerStats{},
@@ -181,6 +182,7 @@ func New(o Options) (*Proxy, error) {
 	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
 	p.clusters.Store(new([]*cluster))
 	for i := range o.Workers {
+		o.Rings[i].WakeAtHalf(p.burst)
 		w, err := newWorker(p, i)
 		if err != nil {
 			return nil, fmt.Errorf("worker %d: %w", i, err)

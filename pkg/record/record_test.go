@@ -105,6 +105,30 @@ func TestAFullRingCountsWhatItDrops(t *testing.T) {
 	}
 }
 
+func TestARingTellsOnceThatItIsHalfFull(t *testing.T) {
+	for name, c := range map[string]struct {
+		slots, bytes, captures, after int
+	}{
+		"slots": {8, 1 << 10, 0, 4},
+		"bytes": {64, 64, 8, 4},
+	} {
+		g, told := NewRing(c.slots, c.bytes), make(chan struct{}, 1)
+		g.WakeAtHalf(told)
+		for lap := range 3 {
+			for i := range 7 {
+				g.Push(&Record{Captures: make([]byte, c.captures)})
+				if got, want := len(told), i+1 == c.after; (got == 1) != want {
+					t.Errorf("%s, lap %d: told %d times by record %d", name, lap, got, i+1)
+				}
+				for len(told) > 0 {
+					<-told
+				}
+			}
+			g.Drain(64)
+		}
+	}
+}
+
 func TestTheFillOfARingIsThatOfItsScarcerPart(t *testing.T) {
 	g := NewRing(8, 64)
 	captures := AppendCapture(nil, []byte("0123456789abcd")) // 16 bytes with the length

@@ -17,6 +17,7 @@ type Ring struct {
 	// Loop-owned.
 	bytePos uint64
 	dropped atomic.Uint64
+	half    chan<- struct{} // set once
 
 	_        [64]byte
 	read     atomic.Uint64 // slots consumed by the reader
@@ -45,12 +46,23 @@ func ceilPow2(n int) int {
 	return p
 }
 
+// WakeAtHalf has each Push that makes the ring half full, by slots or by bytes, send to c
+// if c has room: a reader that looks seldom is told of a burst. It comes before any Push.
+func (g *Ring) WakeAtHalf(c chan<- struct{}) { g.half = c }
+
+// crosses reports whether n more than before is half of what there is room for.
+func crosses(before, n uint64, room int) bool {
+	half := uint64(room / 2)
+	return before < half && before+n >= half
+}
+
 // Push copies r into the ring, on the loop. It reports false, and counts, where
 // there is no room.
 func (g *Ring) Push(r *Record) bool {
 	w := g.write.Load()
 	n := uint64(len(r.Captures))
-	if w-g.read.Load() >= uint64(len(g.slots)) || g.bytePos+n-g.byteRead.Load() > uint64(len(g.bytes)) {
+	slots, bytes := w-g.read.Load(), g.bytePos-g.byteRead.Load()
+	if slots >= uint64(len(g.slots)) || bytes+n > uint64(len(g.bytes)) {
 		g.dropped.Add(1)
 		return false
 	}
@@ -63,6 +75,12 @@ func (g *Ring) Push(r *Record) bool {
 	copy(g.bytes, r.Captures[k:])
 	g.bytePos += n
 	g.write.Store(w + 1)
+	if crosses(slots, 1, len(g.slots)) || crosses(bytes, n, len(g.bytes)) {
+		select {
+		case g.half <- struct{}{}:
+		default: // the reader is about to look, or looks by itself
+		}
+	}
 	return true
 }
 

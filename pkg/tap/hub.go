@@ -19,6 +19,7 @@ type Hub struct {
 	ringBytes int
 	budget    int
 	rings     []atomic.Pointer[Ring]
+	half      chan struct{} // a ring has become half full
 }
 
 // HubConfig sizes a hub; zero values mean the defaults.
@@ -39,7 +40,7 @@ func NewHub(c HubConfig) *Hub {
 	if c.BodyBudget <= 0 {
 		c.BodyBudget = DefaultBodyBudget
 	}
-	return &Hub{ringBytes: c.RingBytes, budget: c.BodyBudget, rings: make([]atomic.Pointer[Ring], c.Workers)}
+	return &Hub{ringBytes: c.RingBytes, budget: c.BodyBudget, rings: make([]atomic.Pointer[Ring], c.Workers), half: make(chan struct{}, 1)}
 }
 
 // Ring is the ring of a worker. Each worker asks for its own.
@@ -48,7 +49,9 @@ func (h *Hub) Ring(worker int) *Ring {
 	if g := p.Load(); g != nil {
 		return g
 	}
-	p.CompareAndSwap(nil, NewRing(DefaultRingSlots, h.ringBytes, h.budget))
+	g := NewRing(DefaultRingSlots, h.ringBytes, h.budget)
+	g.half = h.half
+	p.CompareAndSwap(nil, g)
 	return p.Load()
 }
 

@@ -17,7 +17,8 @@ type Ring struct {
 	write atomic.Uint64 // slots published by the loop
 	// Loop-owned.
 	bytePos uint64
-	budget  int // bytes that buffers of running exchanges may still take
+	half    chan<- struct{} // gets one when the ring becomes half full; nil: nobody is told
+	budget  int             // bytes that buffers of running exchanges may still take
 	// Written by the loop, read by anyone.
 	produced atomic.Uint64
 	dropped  atomic.Uint64 // no room in the ring
@@ -60,7 +61,8 @@ func (g *Ring) Push(rule *Rule, pieces ...[]byte) bool {
 		n += len(p)
 	}
 	w := g.write.Load()
-	if w-g.read.Load() >= uint64(len(g.slots)) || g.bytePos+uint64(n)-g.byteRead.Load() > uint64(len(g.bytes)) {
+	slots, bytes := w-g.read.Load(), g.bytePos-g.byteRead.Load()
+	if slots >= uint64(len(g.slots)) || bytes+uint64(n) > uint64(len(g.bytes)) {
 		g.dropped.Add(1)
 		return false
 	}
@@ -73,7 +75,19 @@ func (g *Ring) Push(rule *Rule, pieces ...[]byte) bool {
 		g.bytePos += uint64(len(p))
 	}
 	g.write.Store(w + 1)
+	if crosses(slots, 1, len(g.slots)) || crosses(bytes, uint64(n), len(g.bytes)) {
+		select {
+		case g.half <- struct{}{}:
+		default: // the Writer is about to look
+		}
+	}
 	return true
+}
+
+// crosses reports whether n more than before is half of what there is room for.
+func crosses(before, n uint64, room int) bool {
+	half := uint64(room / 2)
+	return before < half && before+n >= half
 }
 
 // Reserve takes bytes from the worker's budget for buffers, on the loop; it

@@ -91,6 +91,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		t.Reset(pause)
 		select {
 		case <-t.C:
+		case <-w.hub.half:
 		case <-ctx.Done():
 			for w.drain() > 0 {
 			}

@@ -191,6 +191,25 @@ func TestARingKeepsOrderUnderLoad(t *testing.T) {
 	}
 }
 
+func TestARingTellsOnceThatItIsHalfFull(t *testing.T) {
+	for name, c := range map[string]struct{ slots, bytes, record int }{"slots": {8, 1 << 10, 1}, "bytes": {64, 64, 8}} {
+		g, told := NewRing(c.slots, c.bytes, 0), make(chan struct{}, 1)
+		g.half = told
+		for lap := range 3 {
+			for i := range 7 {
+				g.Push(&Rule{}, make([]byte, c.record))
+				if got, want := len(told), i+1 == 4; (got == 1) != want {
+					t.Errorf("%s, lap %d: told %d times by record %d", name, lap, got, i+1)
+				}
+				for len(told) > 0 {
+					<-told
+				}
+			}
+			g.drain(64, func(*Rule, []byte) {})
+		}
+	}
+}
+
 func TestTheFillOfARingIsThatOfItsScarcerPart(t *testing.T) {
 	g := NewRing(8, 64, 0)
 	for lap := range 3 { // across the ends
