@@ -119,7 +119,7 @@ func (c *http2Conn) protocolError(err error) {
 		detail = e.Detail
 	}
 	if c.w.stats.flood(err) {
-		c.w.proxy.flooders.note(c.conn.RemoteAddr().Addr(), c.w.loop.Now())
+		c.w.flooders.note(c.conn.RemoteAddr().Addr(), c.w.loop.Now())
 	}
 	c.closing = true
 	c.endAll(record.DPE, detail)

@@ -4,8 +4,6 @@ package proxy
 
 import (
 	"net/netip"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mtls"
@@ -15,13 +13,11 @@ import (
 // flooders are sources whose connections were closed for floods of late. A flood ends
 // with its connection; what is left of an attack is the next one, of which the handshake
 // alone costs most of a millisecond. The new connections of such a source are read later,
-// the longer the more it goes on; those that it has are not concerned. All workers share
-// them.
+// the longer the more it goes on; those that it has are not concerned. Each worker has
+// those of its own connections.
 type flooders struct {
-	some atomic.Bool // there may be one: most proxies have none, and look no further
-	mu   sync.Mutex
-	by   map[netip.Addr]flooder
-	tidy int64 // when forget looked last
+	by   map[netip.Addr]flooder // empty in most proxies
+	tidy int64                  // when forget looked last
 }
 
 type flooder struct {
@@ -43,8 +39,6 @@ func (f *flooders) note(from netip.Addr, now int64) {
 	if !source.IsValid() { // Unix sockets
 		return
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if f.by == nil {
 		f.by = map[netip.Addr]flooder{}
 	}
@@ -56,7 +50,6 @@ func (f *flooders) note(from netip.Addr, now int64) {
 		return
 	}
 	f.by[source] = flooder{min(e.floods+1, 64), now}
-	f.some.Store(true)
 }
 
 // forget makes room, looking at all once a second at most, and reports whether there is
@@ -71,17 +64,14 @@ func (f *flooders) forget(now int64) bool {
 			delete(f.by, source)
 		}
 	}
-	f.some.Store(len(f.by) > 0)
 	return len(f.by) < maxFlooders
 }
 
 // delay is for how long a new connection from an address is not read.
 func (f *flooders) delay(from netip.Addr, now int64) time.Duration {
-	if !f.some.Load() {
+	if len(f.by) == 0 {
 		return 0
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	e := f.by[mtls.SourceOf(from)]
 	switch {
 	case e.floods == 0:
@@ -106,7 +96,7 @@ func (d *delayed) OnTimer(*reactor.Timer) { d.c.Resume() }
 
 // delayFlooder pauses an accepted connection whose source has flooded.
 func (w *worker) delayFlooder(c *reactor.Conn) {
-	after := w.proxy.flooders.delay(c.RemoteAddr().Addr(), w.loop.Now())
+	after := w.flooders.delay(c.RemoteAddr().Addr(), w.loop.Now())
 	if after == 0 {
 		return
 	}

@@ -25,6 +25,14 @@ func drainNext(fill float64, wait time.Duration) time.Duration {
 	return drainCalm
 }
 
+// wakeReader has readRecords look at once. On a loop: it never blocks.
+func (p *Proxy) wakeReader() {
+	select {
+	case p.burst <- struct{}{}:
+	default: // it is about to look
+	}
+}
+
 // readRecords hands finished exchanges to their consumers, off the loops, until
 // stop is closed; then it takes what is left.
 func (p *Proxy) readRecords(stop <-chan struct{}) {

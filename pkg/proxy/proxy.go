@@ -112,9 +112,8 @@ type Proxy struct {
 	// nobody knows.
 	wall atomic.Int64
 
-	zones    zones
-	awake    awake
-	flooders flooders
+	zones zones
+	awake awake
 
 	mu       sync.Mutex // guards what follows; held by Apply and readers off the loops
 	snapshot *resource.Snapshot
@@ -182,7 +181,7 @@ func New(o Options) (*Proxy, error) {
 	p.accepting, p.dialling = places(o.Accepting), places(o.Dialling)
 	p.clusters.Store(new([]*cluster))
 	for i := range o.Workers {
-		o.Rings[i].WakeAtHalf(p.burst)
+		o.Rings[i].WakeAtHalf(p.wakeReader)
 		w, err := newWorker(p, i)
 		if err != nil {
 			return nil, fmt.Errorf("worker %d: %w", i, err)

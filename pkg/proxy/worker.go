@@ -69,6 +69,7 @@ type worker struct {
 	merge     reactor.Timer
 	stats     workerStats
 	habits    habits
+	flooders  flooders
 
 	// scratch, valid within one callback
 	reqHead    codec.RequestHead

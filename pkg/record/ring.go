@@ -17,7 +17,7 @@ type Ring struct {
 	// Loop-owned.
 	bytePos uint64
 	dropped atomic.Uint64
-	half    chan<- struct{} // set once
+	half    func() // set once
 
 	_        [64]byte
 	read     atomic.Uint64 // slots consumed by the reader
@@ -46,9 +46,10 @@ func ceilPow2(n int) int {
 	return p
 }
 
-// WakeAtHalf has each Push that makes the ring half full, by slots or by bytes, send to c
-// if c has room: a reader that looks seldom is told of a burst. It comes before any Push.
-func (g *Ring) WakeAtHalf(c chan<- struct{}) { g.half = c }
+// WakeAtHalf has each Push that makes the ring half full, by slots or by bytes, call f,
+// which must not block: a reader that looks seldom is told of a burst. It comes before
+// any Push.
+func (g *Ring) WakeAtHalf(f func()) { g.half = f }
 
 // crosses reports whether n more than before is half of what there is room for.
 func crosses(before, n uint64, room int) bool {
@@ -75,11 +76,8 @@ func (g *Ring) Push(r *Record) bool {
 	copy(g.bytes, r.Captures[k:])
 	g.bytePos += n
 	g.write.Store(w + 1)
-	if crosses(slots, 1, len(g.slots)) || crosses(bytes, n, len(g.bytes)) {
-		select {
-		case g.half <- struct{}{}:
-		default: // the reader is about to look, or looks by itself
-		}
+	if g.half != nil && (crosses(slots, 1, len(g.slots)) || crosses(bytes, n, len(g.bytes))) {
+		g.half()
 	}
 	return true
 }
