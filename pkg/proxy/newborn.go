@@ -64,6 +64,9 @@ func (w *worker) beginLate() {
 
 // startLate starts what was kept for this tick, behind what came in it.
 func (w *worker) startLate() {
+	if len(w.tardy) > 0 {
+		w.loop.Again() // for those behind one that panics
+	}
 	for i, c := range w.tardy {
 		w.tardy[i] = nil
 		if c == nil { // its turn was before a panic

@@ -28,20 +28,9 @@ func TestStreamsThatWaitForTheirClientToReadEndInTime(t *testing.T) {
 	r.serve("10.0.0.9:80", func(p *sim.Peer, _ string) {
 		p.Write(fmt.Appendf(nil, "HTTP/1.1 200 OK\r\ncontent-length: 50000\r\n\r\n%s", strings.Repeat("x", 50000)))
 	})
-	c := &wireEnd{peer: r.dial()}
+	c := &wireEnd{t: t, peer: r.dial()}
 	c.attach(http2.Client, http2.Limits{})
-	ask := func() {
-		id, ok := c.codec.NewStream()
-		if !ok {
-			t.Fatal("no stream")
-		}
-		h := &codec.RequestHead{Method: codec.MethodGet, Protocol: codec.HTTP2}
-		h.SetMethod([]byte("GET"))
-		h.SetScheme([]byte("http"))
-		h.SetAuthority([]byte("h"))
-		h.SetPath([]byte("/"))
-		c.peer.Write(c.codec.AppendRequest(nil, id, h, true))
-	}
+	ask := func() { c.peer.Write(c.appendGet(nil)) }
 	r.pass(time.Second)
 	c.peer.Hold()
 	ask()
@@ -81,21 +70,12 @@ func TestATickDialsForAFewStreamsOnly(t *testing.T) {
 		}
 		w.beginTick()
 	}, w.endTick)
-	c := &wireEnd{peer: r.dial()}
+	c := &wireEnd{t: t, peer: r.dial()}
 	c.attach(http2.Client, http2.Limits{})
 	r.pass(time.Second)
 	var out []byte
 	for range streams {
-		id, ok := c.codec.NewStream()
-		if !ok {
-			t.Fatal("no stream")
-		}
-		h := &codec.RequestHead{Method: codec.MethodGet, Protocol: codec.HTTP2}
-		h.SetMethod([]byte("GET"))
-		h.SetScheme([]byte("http"))
-		h.SetAuthority([]byte("h"))
-		h.SetPath([]byte("/"))
-		out = c.codec.AppendRequest(out, id, h, true)
+		out = c.appendGet(out)
 	}
 	c.peer.Write(out)
 	m := r.p.managers["test"]
@@ -108,4 +88,18 @@ func TestATickDialsForAFewStreamsOnly(t *testing.T) {
 		t.Errorf("%d answers", n)
 	}
 	r.settled()
+}
+
+// appendGet appends a request of HTTP/2 on a stream of its own.
+func (e *wireEnd) appendGet(b []byte) []byte {
+	id, ok := e.codec.NewStream()
+	if !ok {
+		e.t.Fatal("no stream")
+	}
+	h := &codec.RequestHead{Method: codec.MethodGet, Protocol: codec.HTTP2}
+	h.SetMethod([]byte("GET"))
+	h.SetScheme([]byte("http"))
+	h.SetAuthority([]byte("h"))
+	h.SetPath([]byte("/"))
+	return e.codec.AppendRequest(b, id, h, true)
 }
