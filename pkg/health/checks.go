@@ -87,6 +87,7 @@ func (c *Checks) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.due {
+		t.index = -1 // clusters that are still told of something find it nowhere
 		c.drop(t)
 	}
 	c.due = nil

@@ -232,3 +232,18 @@ func TestAClusterWithoutTrafficIsCheckedAtItsOwnPace(t *testing.T) {
 		t.Errorf("the next check is in %v", d)
 	}
 }
+
+// A process that ends may still take its first request, and its last update.
+func TestWhatComesAfterTheEndFindsNothingToMoveUp(t *testing.T) {
+	var used atomic.Bool
+	h := quick(func(h *resource.HealthCheck) { h.InitialJitter = time.Hour })
+	r := newRig(t, Config{}, Hooks{Used: used.Load}, h, "127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
+	r.end()
+	used.Store(true)
+	r.cluster.Tick(nil)
+	other := *h
+	other.Timeout++
+	r.cluster.Update(&other)
+	r.members.Update(r.res, endpoints("127.0.0.1:2"))
+	r.cluster.Close()
+}

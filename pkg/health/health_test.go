@@ -27,6 +27,7 @@ type rig struct {
 	checks  *Checks
 	cluster *Cluster
 	log     lines
+	end     func() // returns when Run has
 }
 
 // quick are settings for tests: of 100 checks a second, and a long time for each.
@@ -64,7 +65,8 @@ func newRig(t *testing.T, c Config, hooks Hooks, h *resource.HealthCheck, addrs 
 	ctx, cancel := context.WithCancel(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() { r.checks.Run(ctx) })
-	t.Cleanup(func() { cancel(); done.Wait() })
+	r.end = func() { cancel(); done.Wait() }
+	t.Cleanup(r.end)
 	return r
 }
 
