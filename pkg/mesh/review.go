@@ -5,6 +5,7 @@ package mesh
 import (
 	"encoding/json"
 	"fmt"
+	"iter"
 	"slices"
 )
 
@@ -53,61 +54,54 @@ func (c *Condition) Warning() string {
 	return c.Field + ": " + c.Message
 }
 
-// Review looks at an object among the others of a model. It never refuses: a
-// backend may register later, and of two objects in conflict the older one is in
-// force. What it finds is the object's status.
-func Review(m *Model, o Object) Status {
-	s := Status{Accepted: true}
-	switch x := o.(type) {
+// Review is that of a Reviewer that is used once.
+func Review(m *Model, o Object) Status { return NewReviewer(m).Review(o) }
+
+func (s *Status) object(x *Reviewer, o Object) {
+	switch o := o.(type) {
 	case *HTTPRoute:
-		s.httpRoute(m, x)
+		s.httpRoute(x, o)
 	case *GRPCRoute:
-		s.grpcRoute(m, x)
+		s.grpcRoute(x, o)
 	case *TLSRoute:
-		s.tlsRoute(m, x)
+		s.tlsRoute(x, o)
 	case *TCPRoute:
-		s.tcpRoute(m, x)
+		s.tcpRoute(x, o)
 	case *TrafficPolicy:
-		s.service(m, "spec.targetRef.name", x.Spec.TargetRef.Name)
-		if fb := x.Spec.Fallback; fb != nil && fb.Service != "" {
-			s.service(m, "spec.fallback.service", fb.Service)
+		s.service(x.m, "spec.targetRef.name", o.Spec.TargetRef.Name)
+		if fb := o.Spec.Fallback; fb != nil && fb.Service != "" {
+			s.service(x.m, "spec.fallback.service", fb.Service)
 		}
-		s.subsetKeys(m, x)
-		for _, other := range Ordered[*TrafficPolicy](m, KindTrafficPolicy) {
-			if other.Spec.TargetRef.Name == x.Spec.TargetRef.Name {
-				s.older(o, other, "spec.targetRef")
-				s.younger(o, other, "spec.targetRef")
-			}
-		}
+		s.subsetKeys(x, o)
+		sameTarget(s, o, slices.Values(x.policiesOf(o.Spec.TargetRef.Name)), "spec.targetRef")
 	case *Telemetry:
-		if x.Spec.TargetRef != nil {
-			s.service(m, "spec.targetRef.name", x.Spec.TargetRef.Name)
+		if o.Spec.TargetRef != nil {
+			s.service(x.m, "spec.targetRef.name", o.Spec.TargetRef.Name)
 		}
-		for _, other := range Ordered[*Telemetry](m, KindTelemetry) {
-			if other.scope() == x.scope() {
-				s.older(o, other, "spec.targetRef")
-				s.younger(o, other, "spec.targetRef")
-			}
-		}
+		sameTarget(s, o, slices.Values(x.telemetriesOf(o.scope())), "spec.targetRef")
 	case *Tap:
-		s.service(m, "spec.targetRef.name", x.Spec.TargetRef.Name)
+		s.service(x.m, "spec.targetRef.name", o.Spec.TargetRef.Name)
 	}
-	if s.Accepted {
-		s.Conditions = append([]Condition{{Type: ConditionAccepted, Status: true, Reason: "Accepted"}}, s.Conditions...)
-	}
-	return s
 }
 
-// older marks an object whose whole effect an older one already has.
-func (s *Status) older(o, other Object, field string) {
-	if !s.Accepted || other.Key() == o.Key() || compareAge(other.Head(), o.Head()) >= 0 {
-		return
+// sameTarget marks an object whose whole effect an older one already has, and names those
+// that have no effect beside it. others have its target, the oldest first.
+func sameTarget[T Object](s *Status, o Object, others iter.Seq[T], field string) {
+	for other := range others {
+		switch age := compareAge(other.Head(), o.Head()); {
+		case !s.Accepted:
+			return
+		case other.Key() == o.Key():
+		case age < 0:
+			s.Accepted = false
+			s.Conditions = append(s.Conditions, Condition{
+				Type: ConditionAccepted, Reason: "Conflicted", Field: field,
+				Message: fmt.Sprintf("%s has the same target and is older: it stays in force", other.Key()),
+			})
+		case !s.contest(field, fmt.Sprintf("%s has the same target and is younger: it is not in force", other.Key())):
+			return
+		}
 	}
-	s.Accepted = false
-	s.Conditions = append(s.Conditions, Condition{
-		Type: ConditionAccepted, Reason: "Conflicted", Field: field,
-		Message: fmt.Sprintf("%s has the same target and is older: it stays in force", other.Key()),
-	})
 }
 
 func (s *Status) service(m *Model, field, name string) {

@@ -19,15 +19,15 @@ const ReasonNoSuchLabels = "NoSuchLabels"
 const maxShownLabels = 8
 
 // labels finds the labels of a backend that no instance of its service has now.
-func (s *Status) labels(m *Model, field, service string, labels map[string]string) {
-	if len(labels) == 0 || m.Services[service] == nil {
+func (s *Status) labels(x *Reviewer, field, service string, labels map[string]string) {
+	if len(labels) == 0 || x.m.Services[service] == nil {
 		return
 	}
-	message := m.NoSuchLabels(service, labels)
+	message := x.noSuchLabels(service, labels)
 	if message == "" {
 		return
 	}
-	s.noSuchLabels(field, message+"; "+m.withoutSubset(service, labels))
+	s.noSuchLabels(field, message+"; "+x.withoutSubset(service, labels))
 }
 
 func (s *Status) noSuchLabels(field, message string) {
@@ -35,12 +35,12 @@ func (s *Status) noSuchLabels(field, message string) {
 }
 
 // subsetKeys finds keys and labels of a policy's subsets that no instance has now.
-func (s *Status) subsetKeys(m *Model, p *TrafficPolicy) {
+func (s *Status) subsetKeys(x *Reviewer, p *TrafficPolicy) {
 	sub, service := p.Spec.Subsets, p.Spec.TargetRef.Name
-	if sub == nil || len(m.Instances[service]) == 0 {
+	if sub == nil || len(x.m.Instances[service]) == 0 {
 		return
 	}
-	there := labelKeys(m.Instances[service])
+	there := x.labelKeys(service)
 	for i := range sub.Selectors {
 		for j, k := range sub.Selectors[i].Keys {
 			if slices.Contains(there, k) {
@@ -53,7 +53,7 @@ func (s *Status) subsetKeys(m *Model, p *TrafficPolicy) {
 			s.noSuchLabels(index(index("spec.subsets.selectors", i)+".keys", j), message+meant(k, there))
 		}
 	}
-	if message := m.NoSuchLabels(service, sub.DefaultSubset); len(sub.DefaultSubset) > 0 && message != "" {
+	if message := x.noSuchLabels(service, sub.DefaultSubset); len(sub.DefaultSubset) > 0 && message != "" {
 		s.noSuchLabels("spec.subsets.defaultSubset", message+"; requests that fall back to it get 503")
 	}
 }
@@ -95,8 +95,8 @@ func (m *Model) NoSuchLabels(service string, labels map[string]string) string {
 }
 
 // withoutSubset says what becomes of requests whose subset has no instance.
-func (m *Model) withoutSubset(service string, labels map[string]string) string {
-	if p := m.PolicyOf(service); p != nil && p.Spec.Subsets != nil {
+func (x *Reviewer) withoutSubset(service string, labels map[string]string) string {
+	if p := x.policyOf(service); p != nil && p.Spec.Subsets != nil {
 		keys := KeySet(slices.Collect(maps.Keys(labels)))
 		for i := range p.Spec.Subsets.Selectors {
 			x := &p.Spec.Subsets.Selectors[i]
@@ -218,6 +218,7 @@ type LabelFault struct {
 func LabelFaults(m *Model) []LabelFault {
 	var out []LabelFault
 	var s Status
+	x := NewReviewer(m)
 	take := func(o Object, service string) {
 		for _, c := range s.Conditions {
 			out = append(out, LabelFault{o.Key(), service, c})
@@ -226,7 +227,7 @@ func LabelFaults(m *Model) []LabelFault {
 	}
 	backend := func(o Object, rule, at int, name string, share uint32, labels map[string]string) {
 		if share > 0 && len(labels) > 0 {
-			s.labels(m, index(index("spec.rules", rule)+".backendRefs", at)+".labels", name, labels)
+			s.labels(x, index(index("spec.rules", rule)+".backendRefs", at)+".labels", name, labels)
 			take(o, name)
 		}
 	}
@@ -252,7 +253,7 @@ func LabelFaults(m *Model) []LabelFault {
 	}
 	for _, o := range m.Objects[KindTrafficPolicy] {
 		if p, ok := o.(*TrafficPolicy); ok {
-			s.subsetKeys(m, p)
+			s.subsetKeys(x, p)
 			take(o, p.Spec.TargetRef.Name)
 		}
 	}

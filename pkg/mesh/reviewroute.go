@@ -5,6 +5,7 @@ package mesh
 import (
 	"cmp"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 )
@@ -84,7 +85,8 @@ func (m *Model) places(r Route) []place {
 
 // attachment looks at what a route is attached to: it is not accepted where no port
 // is for its kind, or another kind has them all.
-func (s *Status) attachment(m *Model, r Route) {
+func (s *Status) attachment(x *Reviewer, r Route) {
+	m := x.m
 	for i, p := range r.Parents() {
 		at := index("spec.parentRefs", i)
 		s.service(m, at+".name", p.Name)
@@ -100,11 +102,11 @@ func (s *Status) attachment(m *Model, r Route) {
 			continue
 		}
 		fitting++
-		if in := m.RoutesAt(p.service, p.port, p.protocol); len(in) > 0 && in[0].Key().Kind != kind {
-			lost = append(lost, fmt.Sprintf("%s has port %d of service %q", in[0].Key(), p.port, p.service))
+		if in := x.routeAt(p); in != nil && in.Key().Kind != kind {
+			lost = append(lost, fmt.Sprintf("%s has port %d of service %q", in.Key(), p.port, p.service))
 		}
 	}
-	s.outranked(m, r, places)
+	s.outranked(x, r, places)
 	switch {
 	case fitting == 0 && !unknown:
 		s.Accepted = false
@@ -125,93 +127,114 @@ func (s *Status) attachment(m *Model, r Route) {
 	}
 }
 
-func (s *Status) httpRoute(m *Model, r *HTTPRoute) {
-	s.attachment(m, r)
-	s.hostnames(m, r, r.Spec.Hostnames)
-	for i := range r.Spec.Rules {
-		rule, at := &r.Spec.Rules[i], index("spec.rules", i)
-		s.backends(m, at, rule)
-		s.unhedged(m, r, at, rule)
-		s.sessionless(m, r, at, rule)
-		for _, match := range rule.identities() {
-			if s.shadowed(m, r, i, match) {
+func (s *Status) httpRoute(x *Reviewer, r *HTTPRoute) {
+	s.attachment(x, r)
+	s.hostnames(x.m, r, r.Spec.Hostnames)
+	s.httpRules(x, r, r.Spec.Rules)
+}
+
+func (s *Status) grpcRoute(x *Reviewer, r *GRPCRoute) {
+	s.attachment(x, r)
+	s.hostnames(x.m, r, r.Spec.Hostnames)
+	s.httpRules(x, r, r.HTTP().Spec.Rules)
+}
+
+func (s *Status) httpRules(x *Reviewer, r ruled, rules []HTTPRule) {
+	groups := x.overlapping(r)
+	for i := range rules {
+		rule, at := &rules[i], index("spec.rules", i)
+		s.backends(x, at, rule)
+		s.unhedged(x, r, at, rule)
+		s.sessionless(x, r, at, rule)
+		for _, match := range x.matchesOf(r).rules[i] {
+			if s.shadowed(x, r, groups, i, match) {
 				break
 			}
 		}
-		s.contested(m, r, i)
+		s.contested(x, r, groups, i)
 	}
 }
 
-func (s *Status) grpcRoute(m *Model, r *GRPCRoute) {
-	s.attachment(m, r)
-	s.hostnames(m, r, r.Spec.Hostnames)
-	h := r.HTTP()
-	for i := range h.Spec.Rules {
-		s.backends(m, index("spec.rules", i), &h.Spec.Rules[i])
-		s.unhedged(m, r, index("spec.rules", i), &h.Spec.Rules[i])
-		s.sessionless(m, r, index("spec.rules", i), &h.Spec.Rules[i])
-		for _, match := range r.Spec.Rules[i].identities() {
-			if s.shadowed(m, r, i, match) {
-				break
-			}
+func (s *Status) tlsRoute(x *Reviewer, r *TLSRoute) {
+	s.attachment(x, r)
+	s.streamBackends(x.m, r.Spec.Rules)
+	var older, younger [][]Route
+	for _, g := range x.siblings(r) {
+		for _, h := range r.Spec.Hostnames {
+			list := g.withServerName(h)
+			older, younger = append(older, olderThan(list, r)), append(younger, youngerThan(list, r))
 		}
-		s.contested(m, r, i)
 	}
-}
-
-func (s *Status) tlsRoute(m *Model, r *TLSRoute) {
-	s.attachment(m, r)
-	s.streamBackends(m, r.Spec.Rules)
-	for _, other := range Ordered[*TLSRoute](m, KindTLSRoute) {
-		if other.Key() == r.Key() || !shareParent(other, r) {
-			continue
-		}
-		younger := compareAge(other.Head(), r.Head()) > 0
-		for i, h := range r.Spec.Hostnames {
-			switch {
-			case !slices.Contains(other.Spec.Hostnames, h):
-			case younger:
-				s.contest(index("spec.hostnames", i), fmt.Sprintf("%s has the same server name and is younger: its connections come here", other.Key()))
-			default:
-				s.Conditions = append(s.Conditions, Condition{
-					Type: ConditionConflicted, Status: true, Reason: "HostnameTaken", Field: index("spec.hostnames", i),
-					Message: fmt.Sprintf("%s has the same server name and is older: its connections do not come here", other.Key()),
-				})
+	s.takenNames(r, oldestFirst(older))
+	for o := range oldestFirst(younger) {
+		for _, i := range sharedNames(r, o) {
+			if !s.contest(index("spec.hostnames", i), fmt.Sprintf("%s has the same server name and is younger: its connections come here", o.Key())) {
+				return
 			}
 		}
 	}
 }
 
-func (s *Status) tcpRoute(m *Model, r *TCPRoute) {
-	s.attachment(m, r)
-	s.streamBackends(m, r.Spec.Rules)
-	for _, other := range Ordered[*TCPRoute](m, KindTCPRoute) {
-		if shareParent(other, r) {
-			s.older(r, other, "spec.parentRefs")
-			s.younger(r, other, "spec.parentRefs")
+// maxTakenNames bounds the conditions of one route about server names that others have.
+const maxTakenNames = 8
+
+// takenNames finds server names of a route that older ones have.
+func (s *Status) takenNames(r *TLSRoute, older iter.Seq[Route]) {
+	n := 0
+	for o := range older {
+		for _, i := range sharedNames(r, o) {
+			if n++; n > maxTakenNames {
+				return
+			}
+			s.Conditions = append(s.Conditions, Condition{
+				Type: ConditionConflicted, Status: true, Reason: "HostnameTaken", Field: index("spec.hostnames", i),
+				Message: fmt.Sprintf("%s has the same server name and is older: its connections do not come here", o.Key()),
+			})
 		}
 	}
 }
 
-func (s *Status) backends(m *Model, at string, rule *HTTPRule) {
+// sharedNames are the server names of r, by their place, that another route has too.
+func sharedNames(r *TLSRoute, o Route) []int {
+	var out []int
+	other, ok := o.(*TLSRoute)
+	for i, h := range r.Spec.Hostnames {
+		if ok && slices.Contains(other.Spec.Hostnames, h) {
+			out = append(out, i)
+		}
+	}
+	return out
+}
+
+func (s *Status) tcpRoute(x *Reviewer, r *TCPRoute) {
+	s.attachment(x, r)
+	s.streamBackends(x.m, r.Spec.Rules)
+	var lists [][]Route
+	for _, g := range x.siblings(r) {
+		lists = append(lists, g.routes)
+	}
+	sameTarget(s, r, oldestFirst(lists), "spec.parentRefs")
+}
+
+func (s *Status) backends(x *Reviewer, at string, rule *HTTPRule) {
 	for j, b := range rule.BackendRefs {
 		ref := index(at+".backendRefs", j)
-		s.service(m, ref+".name", b.Name)
-		s.port(m, ref+".port", b.Name, b.Port)
-		s.speaks(m, ref+".name", b.Name, false)
+		s.service(x.m, ref+".name", b.Name)
+		s.port(x.m, ref+".port", b.Name, b.Port)
+		s.speaks(x.m, ref+".name", b.Name, false)
 		if b.Share() > 0 {
-			s.labels(m, ref+".labels", b.Name, b.Labels)
+			s.labels(x, ref+".labels", b.Name, b.Labels)
 		}
 	}
 	for j, f := range rule.Filters {
 		if f.RequestMirror != nil {
-			s.service(m, index(at+".filters", j)+".requestMirror.backendRef.name", f.RequestMirror.BackendRef.Name)
+			s.service(x.m, index(at+".filters", j)+".requestMirror.backendRef.name", f.RequestMirror.BackendRef.Name)
 		}
 	}
 }
 
 // sessionless finds rules whose backends keep a policy's sessions out of force.
-func (s *Status) sessionless(m *Model, r Route, at string, rule *HTTPRule) {
+func (s *Status) sessionless(x *Reviewer, r Route, at string, rule *HTTPRule) {
 	if len(rule.BackendRefs) < 2 || rule.OnlyBackend() != "" {
 		return
 	}
@@ -223,7 +246,7 @@ func (s *Status) sessionless(m *Model, r Route, at string, rule *HTTPRule) {
 		names = append(names, p.Name)
 	}
 	for _, name := range names {
-		if policy := m.PolicyOf(name); policy != nil && policy.Spec.SessionPersistence != nil {
+		if policy := x.policyOf(name); policy != nil && policy.Spec.SessionPersistence != nil {
 			s.Conditions = append(s.Conditions, Condition{
 				Type: ConditionConflicted, Status: true, Reason: "NoSessions", Field: at + ".backendRefs",
 				Message: fmt.Sprintf("%s wants sessions: those of this rule are not kept, as shares of several backends are drawn for each request", policy.Key()),
@@ -234,13 +257,13 @@ func (s *Status) sessionless(m *Model, r Route, at string, rule *HTTPRule) {
 }
 
 // unhedged finds rules whose words keep a policy's hedging out of force.
-func (s *Status) unhedged(m *Model, r Route, at string, rule *HTTPRule) {
+func (s *Status) unhedged(x *Reviewer, r Route, at string, rule *HTTPRule) {
 	field := rule.unhedged()
 	if field == "" {
 		return
 	}
 	for _, p := range r.Parents() {
-		if policy := m.PolicyOf(p.Name); policy != nil && policy.Spec.Hedging != nil {
+		if policy := x.policyOf(p.Name); policy != nil && policy.Spec.Hedging != nil {
 			s.Conditions = append(s.Conditions, Condition{
 				Type: ConditionConflicted, Status: true, Reason: "NotHedged", Field: at + "." + field,
 				Message: fmt.Sprintf("%s hedges requests to %q: those of this rule are not hedged, as it bounds each attempt, or allows no further one", policy.Key(), p.Name),
@@ -298,28 +321,29 @@ func (r *GRPCRoute) matches(i int) []string { return r.Spec.Rules[i].identities(
 // shadowed finds a match that another route of the kind, or an earlier rule, takes
 // first: the same parent, an overlapping host and the same match. The Gateway API
 // lets the older route win, then the first by name, then the first rule.
-func (s *Status) shadowed(m *Model, r ruled, rule int, match string) bool {
-	for _, other := range Ordered[ruled](m, r.Key().Kind) {
-		same := other.Key() == r.Key()
-		if !same && (compareAge(other.Head(), r.Head()) >= 0 || !overlaps(other, r)) {
+func (s *Status) shadowed(x *Reviewer, r ruled, groups []*routeGroup, rule int, match string) bool {
+	var first ruled
+	for _, g := range groups {
+		older := olderThan(x.withMatch(g, match), r)
+		if len(older) == 0 {
 			continue
 		}
-		limit := other.rules()
-		if same {
-			other, limit = r, rule
-		}
-		for j := range limit {
-			if !slices.Contains(other.matches(j), match) {
-				continue
-			}
-			s.Conditions = append(s.Conditions, Condition{
-				Type: ConditionConflicted, Status: true, Reason: "MatchShadowed", Field: index("spec.rules", rule),
-				Message: fmt.Sprintf("%s spec.rules[%d] has the same match and comes first: %s", other.Key(), j, match),
-			})
-			return true
+		if other, ok := older[0].(ruled); ok && (first == nil || compareAge(other.Head(), first.Head()) < 0) {
+			first = other
 		}
 	}
-	return false
+	if first == nil && x.matchesOf(r).first[match] < rule {
+		first = r
+	}
+	if first == nil {
+		return false
+	}
+	j := x.matchesOf(first).first[match]
+	s.Conditions = append(s.Conditions, Condition{
+		Type: ConditionConflicted, Status: true, Reason: "MatchShadowed", Field: index("spec.rules", rule),
+		Message: fmt.Sprintf("%s spec.rules[%d] has the same match and comes first: %s", first.Key(), j, match),
+	})
+	return true
 }
 
 // overlaps says whether two routes can see the same request: they share a parent,

@@ -15,7 +15,8 @@ const ReasonContested = "Contested"
 // maxContested bounds the conditions of one object by that reason.
 const maxContested = 8
 
-func (s *Status) contest(field, message string) {
+// contest adds such a condition; false: there is no room for more.
+func (s *Status) contest(field, message string) bool {
 	n := 0
 	for _, c := range s.Conditions {
 		if c.Reason == ReasonContested {
@@ -25,52 +26,48 @@ func (s *Status) contest(field, message string) {
 	if n < maxContested {
 		s.Conditions = append(s.Conditions, Condition{Type: ConditionConflicted, Status: true, Reason: ReasonContested, Field: field, Message: message})
 	}
-}
-
-// younger names an object that has no effect beside this one.
-func (s *Status) younger(o, other Object, field string) {
-	if s.Accepted && other.Key() != o.Key() && compareAge(other.Head(), o.Head()) > 0 {
-		s.contest(field, fmt.Sprintf("%s has the same target and is younger: it is not in force", other.Key()))
-	}
+	return n < maxContested
 }
 
 // contested finds the oldest younger route that loses requests to a rule: it has a match of
 // the rule's.
-func (s *Status) contested(m *Model, r ruled, rule int) {
-	var first ruled
-	var text string
-	for _, o := range m.Objects[r.Key().Kind] {
-		other, ok := o.(ruled)
-		if !ok || compareAge(other.Head(), r.Head()) <= 0 || !overlaps(other, r) || first != nil && compareAge(other.Head(), first.Head()) >= 0 {
-			continue
-		}
-		mine := r.matches(rule)
-		for j := range other.rules() {
-			if i := slices.IndexFunc(other.matches(j), func(match string) bool { return slices.Contains(mine, match) }); i >= 0 {
-				first = other
-				text = fmt.Sprintf("%s spec.rules[%d] has the same match and is younger: its requests come here: %s", other.Key(), j, other.matches(j)[i])
-				break
-			}
+func (s *Status) contested(x *Reviewer, r ruled, groups []*routeGroup, rule int) {
+	mine := x.matchesOf(r).rules[rule]
+	var lists [][]Route
+	for _, g := range groups {
+		for _, match := range mine {
+			lists = append(lists, youngerThan(x.withMatch(g, match), r))
 		}
 	}
-	if first != nil {
-		s.contest(index("spec.rules", rule), text)
+	for o := range oldestFirst(lists) {
+		other, ok := o.(ruled)
+		if !ok {
+			continue
+		}
+		for j, theirs := range x.matchesOf(other).rules {
+			if i := slices.IndexFunc(theirs, func(match string) bool { return slices.Contains(mine, match) }); i >= 0 {
+				s.contest(index("spec.rules", rule), fmt.Sprintf("%s spec.rules[%d] has the same match and is younger: its requests come here: %s", other.Key(), j, theirs[i]))
+				return
+			}
+		}
 	}
 }
 
 // outranked names routes of other kinds that do not apply as this one has their port.
-func (s *Status) outranked(m *Model, r Route, places []place) {
+func (s *Status) outranked(x *Reviewer, r Route, places []place) {
 	kind := r.Key().Kind
 	for _, p := range places {
-		if in := m.RoutesAt(p.service, p.port, p.protocol); len(in) == 0 || in[0].Key().Kind != kind {
+		if in := x.routeAt(p); in == nil || in.Key().Kind != kind {
 			continue
 		}
 		for _, k := range precedence[slices.Index(precedence, kind)+1:] {
 			if !fits(k, p.protocol) {
 				continue
 			}
-			for _, other := range m.attached(k, p.service, p.port) {
-				s.contest("spec.parentRefs", fmt.Sprintf("%s is at port %d of service %q too and does not apply there: of two kinds only one does", other.Key(), p.port, p.service))
+			for other := range x.attached(k, p.service, p.port) {
+				if !s.contest("spec.parentRefs", fmt.Sprintf("%s is at port %d of service %q too and does not apply there: of two kinds only one does", other.Key(), p.port, p.service)) {
+					return
+				}
 			}
 		}
 	}

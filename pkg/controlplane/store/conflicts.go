@@ -13,12 +13,13 @@ import (
 // after; one of them may be nil.
 func (d *draft) noteConflicts(before *mesh.Model, old, now mesh.Object) {
 	told := map[mesh.Key]bool{}
+	earlier, later := mesh.NewReviewer(before), mesh.NewReviewer(d.model)
 	tell := func(o mesh.Object) {
 		if told[o.Key()] {
 			return
 		}
 		told[o.Key()] = true
-		was, is := conflicts(before, before.Object(o.Key())), conflicts(d.model, d.model.Object(o.Key()))
+		was, is := conflicts(earlier, o.Key()), conflicts(later, o.Key())
 		for _, c := range is {
 			if !slices.Contains(was, c) {
 				d.note(o, EventWarning, c)
@@ -55,12 +56,13 @@ func (d *draft) note(o mesh.Object, kind, message string) {
 }
 
 // conflicts are the warnings of an object that other objects are the cause of.
-func conflicts(m *mesh.Model, o mesh.Object) []string {
+func conflicts(x *mesh.Reviewer, k mesh.Key) []string {
+	o := x.Model().Object(k)
 	if o == nil {
 		return nil
 	}
 	var out []string
-	s := mesh.Review(m, o)
+	s := x.Review(o)
 	for i := range s.Conditions {
 		c := &s.Conditions[i]
 		if w := c.Warning(); w != "" && (c.Type == mesh.ConditionConflicted || c.Type == mesh.ConditionAccepted) {
