@@ -61,8 +61,19 @@ func plain(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), err
 }
 
+// reviewer reviews the objects of a model: the same one as long as there is no newer model,
+// so that what lists all objects, in pages or not, indexes them once.
+func (s *Server) reviewer(m *mesh.Model) *mesh.Reviewer {
+	x := s.reviews.Load()
+	if x == nil || x.Model() != m {
+		x = mesh.NewReviewer(m)
+		s.reviews.Store(x)
+	}
+	return x
+}
+
 func (s *Server) view(m *mesh.Model, o mesh.Object) objectView {
-	status := mesh.Review(m, o)
+	status := s.reviewer(m).Review(o)
 	if t, ok := o.(*mesh.Tap); ok && !t.ExpiresAt().IsZero() && !s.now().Before(t.ExpiresAt()) {
 		status.Conditions = append(status.Conditions, mesh.Condition{
 			Type: "Expired", Status: true, Reason: "Expired", Field: "spec.expires", Message: "the tap ended at " + t.ExpiresAt().Format(time.RFC3339),

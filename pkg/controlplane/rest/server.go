@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/store"
@@ -76,6 +77,7 @@ type Server struct {
 	now     func() time.Time
 	handler http.Handler
 	started time.Time
+	reviews atomic.Pointer[mesh.Reviewer] // of the model that was answered from last
 
 	inFlight chan struct{} // a slot for each request that runs
 	watchers chan struct{} // a slot for each open stream

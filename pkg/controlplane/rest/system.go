@@ -131,7 +131,7 @@ func (c *sidecarCounts) count(x Sidecar) {
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
 	v := s.statusView()
-	s.countWarned(&v, s.state.Model()) // not for each scrape of metrics: objects are compared with each other
+	s.countWarned(&v, s.state.Model()) // not for each scrape of metrics: all objects are looked at
 	s.answer(w, http.StatusOK, v)
 }
 
