@@ -76,7 +76,11 @@ type statusAnswer struct {
 		Kind, Name string
 		Warnings   []string
 	}
-	Files map[string]mesh.Errors
+	Files         map[string]mesh.Errors
+	NotUnderstood []struct {
+		Kind, Name string
+		Errors     mesh.Errors
+	}
 }
 
 func (c *client) status(ctx context.Context, node, output string) error {
@@ -174,6 +178,12 @@ func (c *client) printStatus(s statusAnswer) {
 	for _, f := range slices.Sorted(maps.Keys(s.Files)) {
 		fmt.Fprintf(c.io.out, "%s its last good objects stay in force\n", paint(c.io.out, red, "configuration file "+printable(f)+" has errors,"))
 		for _, e := range s.Files[f] {
+			fmt.Fprintln(c.io.out, "  "+printable(e.Error()))
+		}
+	}
+	for _, o := range s.NotUnderstood {
+		fmt.Fprintf(c.io.out, "%s is in the store and not in force, as this version does not understand it\n", paint(c.io.out, red, o.Kind+"/"+printable(o.Name)))
+		for _, e := range o.Errors {
 			fmt.Fprintln(c.io.out, "  "+printable(e.Error()))
 		}
 	}

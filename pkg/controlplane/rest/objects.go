@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -79,13 +80,24 @@ func (s *Server) view(m *mesh.Model, o mesh.Object) objectView {
 			Type: "Expired", Status: true, Reason: "Expired", Field: "spec.expires", Message: "the tap ended at " + t.ExpiresAt().Format(time.RFC3339),
 		})
 	}
-	if s.state.Covers(o.Key()) {
-		status.Conditions = append(status.Conditions, mesh.Condition{
-			Type: mesh.ConditionConflicted, Status: true, Reason: "CoversAPI",
-			Message: "it covers the object of that name that was made by the API, which is in force again when the file no longer has it",
-		})
+	if covers, faults := s.state.Covers(o.Key()); covers {
+		status.Conditions = append(status.Conditions, coversAPI(s.sourceOf(o.Key()), faults))
 	}
 	return objectView{o, objectStatus{Status: status, Source: s.sourceOf(o.Key())}}
+}
+
+// coversAPI is the condition of an object of a file that covers the API's; faults are what is
+// not understood of that one.
+func coversAPI(file string, faults mesh.Errors) mesh.Condition {
+	c := mesh.Condition{
+		Type: mesh.ConditionConflicted, Status: true, Reason: "CoversAPI",
+		Message: "it covers the object of that name that was made by the API, which is in force again when the file no longer has it",
+	}
+	if len(faults) > 0 {
+		c.Field = faults[0].Path
+		c.Message = fmt.Sprintf("%s covers the object of that name that was made by the API, which this version does not understand (%s): it is kept as it is, and in the store again when the file no longer has it", file, faults[0].Reason)
+	}
+	return c
 }
 
 // objectKey reads kind and name of the path.

@@ -3,9 +3,12 @@
 package rest
 
 import (
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -30,13 +33,23 @@ type statusView struct {
 	WarnedObjects []warnedObject         `json:"warnedObjects,omitempty"`
 	Sidecars      sidecarCounts          `json:"sidecars"`
 	Files         map[string]mesh.Errors `json:"files,omitempty"` // configuration files with errors
+	// NotUnderstood are the first of the objects in the store, by kind and name, that are not
+	// in force as this version does not understand them.
+	NotUnderstood []notUnderstood `json:"notUnderstood,omitempty"`
 }
 
 // Bounds of the lists in the status; the numbers beside them count all.
 const (
 	maxUnhealthy = 100
 	maxWarned    = 100
+	maxStrange   = 100
 )
+
+type notUnderstood struct {
+	Kind   string      `json:"kind"`
+	Name   string      `json:"name"`
+	Errors mesh.Errors `json:"errors"`
+}
 
 type warnedObject struct {
 	Kind     string   `json:"kind"`
@@ -67,6 +80,12 @@ func (s *Server) statusView() statusView {
 	if s.config.Ready != nil {
 		if err := s.config.Ready(); err != nil {
 			v.Ready, v.NotReady = false, err.Error()
+		}
+	}
+	strange := s.state.NotUnderstood()
+	for _, k := range slices.SortedFunc(maps.Keys(strange), func(a, b mesh.Key) int { return strings.Compare(a.String(), b.String()) }) {
+		if len(v.NotUnderstood) < maxStrange {
+			v.NotUnderstood = append(v.NotUnderstood, notUnderstood{k.Kind, k.Name, strange[k]})
 		}
 	}
 	v.countInstances(m)

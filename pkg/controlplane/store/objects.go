@@ -107,7 +107,8 @@ type draft struct {
 	s       *State
 	model   *mesh.Model
 	sources map[mesh.Key]string // overrides of State.sources, empty string for none
-	covered covered             // overrides of State.covered, nil for none
+	covered keeping             // overrides of State.covered, nil for none
+	unread  keeping             // overrides of State.unread, nil for none
 	puts    []put
 	changes []mesh.Change
 	events  []Event
@@ -115,7 +116,7 @@ type draft struct {
 }
 
 func (s *State) process(batch []*objectOp) {
-	d := &draft{s: s, model: s.Model(), sources: map[mesh.Key]string{}, covered: covered{}, now: s.config.Now().UTC().Truncate(time.Millisecond)}
+	d := &draft{s: s, model: s.Model(), sources: map[mesh.Key]string{}, covered: keeping{}, unread: keeping{}, now: s.config.Now().UTC().Truncate(time.Millisecond)}
 	faults := s.FileFaults()
 	for _, o := range batch {
 		switch {
@@ -155,6 +156,7 @@ func (d *draft) commit(faults map[string]mesh.Errors) error {
 		}
 	}
 	s.covered.take(d.covered)
+	s.unread.take(d.unread)
 	s.fileFaults = faults
 	s.mu.Unlock()
 	if len(d.changes) > 0 {
@@ -208,7 +210,7 @@ func (d *draft) put(o mesh.Object, source string, m registry.Match, dryRun bool)
 		return result, nil
 	}
 	meta.Revision = d.s.db.NextRevision()
-	message := d.cover(old, source)
+	message := d.cover(k, old, source)
 	if err := d.stage(o, source); err != nil {
 		return PutResult{}, err
 	}
@@ -228,7 +230,7 @@ func (d *draft) stage(o mesh.Object, source string) error {
 	}
 	record := objectRecord{Source: source, Object: body}
 	if under := d.under(o.Key()); under != nil {
-		if record.Covered, err = EncodeObject(under); err != nil {
+		if record.Covered, err = under.encode(); err != nil {
 			return fmt.Errorf("encode %s: %w", o.Key(), err)
 		}
 	}
@@ -249,7 +251,7 @@ func (d *draft) remove(k mesh.Key, source string, m registry.Match) (uint64, err
 		return 0, err
 	}
 	if old == nil {
-		return 0, ErrNotFound
+		return d.removeStrange(k)
 	}
 	revision := d.s.db.NextRevision()
 	before := d.model
@@ -269,7 +271,7 @@ func same(a, b mesh.Object) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-func asErrors(k mesh.Key, err error) error {
+func asErrors(k mesh.Key, err error) mesh.Errors {
 	var list mesh.Errors
 	if errors.As(err, &list) {
 		return list
@@ -307,8 +309,7 @@ func (d *draft) syncFiles(files []File) map[string]mesh.Errors {
 				continue
 			}
 			if _, err := d.put(o, f.Path, registry.Match{}, false); err != nil {
-				var list mesh.Errors
-				errors.As(asErrors(o.Key(), err), &list)
+				list := asErrors(o.Key(), err)
 				for _, e := range list {
 					e.File = f.Path
 				}
@@ -330,7 +331,9 @@ func (d *draft) syncFiles(files []File) map[string]mesh.Errors {
 // dropUnowned deletes objects whose file no longer has them.
 func (d *draft) dropUnowned(owner map[mesh.Key]string, bad map[string]bool) {
 	var gone []mesh.Key
-	for k, src := range d.s.sources {
+	owned := maps.Clone(d.s.sources)
+	maps.Copy(owned, d.sources) // a batch may have synchronized before
+	for k, src := range owned {
 		if src != "" && owner[k] == "" && !bad[src] {
 			gone = append(gone, k)
 		}
@@ -338,9 +341,11 @@ func (d *draft) dropUnowned(owner map[mesh.Key]string, bad map[string]bool) {
 	slices.SortFunc(gone, func(a, b mesh.Key) int { return bytes.Compare([]byte(a.String()), []byte(b.String())) })
 	for _, k := range gone {
 		switch {
-		case d.model.Object(k) == nil:
 		case d.under(k) != nil:
 			d.uncover(k)
+		case d.model.Object(k) == nil: // it was not understood when it was loaded
+			d.sources[k] = ""
+			d.puts = append(d.puts, put{bucketObjects, k.String(), nil})
 		default:
 			_, _ = d.remove(k, d.source(k), registry.Match{}) // exists and is owned by the file: cannot fail
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,7 +48,8 @@ type State struct {
 
 	// The object writer's: which file owns an object. Read by others under mu.
 	sources map[mesh.Key]string
-	covered covered // the API's objects that files cover; likewise
+	covered keeping // the API's objects that files cover; likewise
+	unread  keeping // the API's objects that are not understood, and that no file covers; likewise
 
 	mu sync.Mutex
 	// Guarded by mu.
@@ -74,7 +76,8 @@ func Open(c Config) (*State, error) {
 		config: c, log: c.Logger, db: d, events: newEvents(),
 		ops: make(chan *objectOp, 256), stop: make(chan struct{}), done: make(chan struct{}),
 		sources:     map[mesh.Key]string{},
-		covered:     covered{},
+		covered:     keeping{},
+		unread:      keeping{},
 		subscribers: map[chan uint64]struct{}{},
 		fileFaults:  map[string]mesh.Errors{},
 	}
@@ -97,22 +100,9 @@ func (s *State) load() ([]registry.Write, error) {
 	var changes []mesh.Change
 	var instances []registry.Write
 	err := s.db.load(func(key string, r objectRecord) error {
-		o, err := mesh.ParseOne(r.Object)
-		if err != nil {
-			// Written by another version: it stays in the store, out of force, in sight.
-			s.log.Error("stored object is not understood and not in force", "object", key, "error", err)
-			s.events.add(Event{Time: s.config.Now(), Type: EventRejected, Kind: "Object", Name: key, Message: "stored object is not understood and not in force: " + err.Error()})
-			return nil
+		if o := s.loadObject(key, r); o != nil {
+			changes = append(changes, mesh.Change{Put: o})
 		}
-		s.sources[o.Key()] = r.Source
-		if len(r.Covered) > 0 {
-			if under, err := mesh.ParseOne(r.Covered); err != nil {
-				s.log.Error("the API's object that a file covers is not understood", "object", key, "error", err)
-			} else {
-				s.covered[o.Key()] = under
-			}
-		}
-		changes = append(changes, mesh.Change{Put: o})
 		return nil
 	}, func(_ string, r instanceRecord) error {
 		instances = append(instances, registry.Write{Put: r.Instance, Lease: r.Lease.Std()})
@@ -122,6 +112,40 @@ func (s *State) load() ([]registry.Write, error) {
 		s.model.Store(s.Model().Apply(changes...))
 	}
 	return instances, err
+}
+
+// loadObject takes a record and returns what is in force of it, or nil. What was written by
+// another version and is not understood stays in the store, out of force, in sight.
+func (s *State) loadObject(key string, r objectRecord) mesh.Object {
+	kind, name, _ := strings.Cut(key, "/")
+	k := mesh.Key{Kind: kind, Name: name}
+	if r.Source != "" {
+		s.sources[k] = r.Source
+	}
+	if len(r.Covered) > 0 {
+		under := readKept(k, r.Covered)
+		s.covered[k] = under
+		s.complain(k, r.Source, "stored object of the API, which a file covers, is not understood", under.faults)
+	}
+	o, err := mesh.ParseOne(r.Object)
+	if err == nil {
+		return o
+	}
+	faults := asErrors(k, err)
+	if r.Source == "" {
+		s.unread[k] = &kept{raw: r.Object, faults: faults}
+	}
+	s.complain(k, r.Source, "stored object is not understood and not in force", faults)
+	return nil
+}
+
+// complain says what is wrong with a stored object, if anything is.
+func (s *State) complain(k mesh.Key, file, what string, faults mesh.Errors) {
+	if faults == nil {
+		return
+	}
+	s.log.Error(what, "object", k.String(), "file", file, "error", faults)
+	s.events.add(Event{Time: s.config.Now(), Type: EventRejected, Kind: k.Kind, Name: k.Name, Source: file, Message: what + ": " + faults.Error()})
 }
 
 // Close ends the writers, waits for them and closes the file. What was
