@@ -107,6 +107,9 @@ type Override struct {
 	// such endpoint (0: 503), and with 503 where it is unhealthy.
 	Strict   bool
 	NotFound int
+	// Returns: an endpoint that is not of the subset that the route asks for is left for one
+	// that is, as soon as the subset has a healthy one. Not where it is Strict.
+	Returns bool
 }
 
 // Verdict is what a hook answers.

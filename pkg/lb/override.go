@@ -86,6 +86,39 @@ func (v *View) MayOverride(h *Host) bool {
 	return allowed&status.Bit() != 0
 }
 
+// Strays reports whether a host is not of the subset that criteria ask for, though there is
+// one with a healthy host: a fallback may have chosen it while there was none. Of a list of
+// fallbacks (envoy.lb's fallback_list) none is asked for more than the others: no host strays.
+func (v *View) Strays(h *Host, c *Criteria) bool {
+	s := v.subsets
+	if s == nil || c == nil || len(c.labels) == 0 || c.plain != nil && s.cfg.FallbackList {
+		return false
+	}
+	m := c.all()
+	if s.cfg.RedundantKeys {
+		m = c.sufficient(s.cfg.Selectors)
+	}
+	e, has := h.spec.Load(), true
+	for rest := m; rest != 0; rest &= rest - 1 {
+		has = has && e.HasLabel(c.labels[bits.TrailingZeros64(uint64(rest))], s.cfg.ListAsAny)
+	}
+	if has {
+		return false
+	}
+	sub, ok := s.byKey[c.key]
+	if m != c.all() {
+		var buf [128]byte
+		sub, ok = s.byKey[string(c.appendKey(buf[:0], m))]
+	}
+	switch {
+	case !ok:
+		return false
+	case sub.single != nil:
+		return v.MayOverride(sub.single)
+	}
+	return sub.view.healthy > 0
+}
+
 // ParseAddress reads "10.0.0.1:80" without an allocation, and "[::1]:80".
 func ParseAddress(b []byte) (netip.AddrPort, bool) {
 	if len(b) > 0 && b[0] == '[' {

@@ -72,6 +72,48 @@ func TestTheStatusOfAHostDecidesWhetherItMayBeNamed(t *testing.T) {
 	}
 }
 
+func TestAHostStraysFromASubsetThatHasAHealthyOne(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		subsets *resource.Subsets
+		hosts   []string
+		asked   string
+		sick    []int
+		want    string // hosts that stray, from 1 on
+	}{
+		{"no subsets", nil, []string{"v=1", "v=2"}, "v=1", nil, ""},
+		{"no labels", &resource.Subsets{Selectors: keys("v")}, []string{"v=1", "v=2"}, "-", nil, ""},
+		{"others", &resource.Subsets{Selectors: keys("v")}, []string{"v=1", "v=2", "w=1"}, "v=1", nil, "23"},
+		{"nobody is in it", &resource.Subsets{Selectors: keys("v")}, []string{"v=1", "v=2"}, "v=3", nil, ""},
+		{"no selector", &resource.Subsets{Selectors: keys("w")}, []string{"v=1", "v=2"}, "v=1", nil, ""},
+		{"unhealthy ones", &resource.Subsets{Selectors: keys("v")}, []string{"v=1", "v=2"}, "v=1", []int{0}, ""},
+		{"one of them healthy", &resource.Subsets{Selectors: keys("v")}, []string{"v=1", "v=1", "v=2"}, "v=1", []int{0}, "3"},
+		{"two labels", &resource.Subsets{Selectors: keys("s v")}, []string{"v=1 s=a", "v=1 s=b", "v=1"}, "v=1 s=a", nil, "23"},
+		{"lists", &resource.Subsets{Selectors: keys("v"), ListAsAny: true}, []string{"v=1|2", "v=2", "v=3"}, "v=1", nil, "23"},
+		{"redundant keys", &resource.Subsets{Selectors: keys("v"), RedundantKeys: true}, []string{"v=1", "v=2"}, "v=1 x=y", nil, "2"},
+		{"a single host", &resource.Subsets{Selectors: []resource.SubsetSelector{{Keys: []string{"v"}, SingleHost: true}}}, []string{"v=1", "v=2"}, "v=1", nil, "2"},
+		{"a single host, unhealthy", &resource.Subsets{Selectors: []resource.SubsetSelector{{Keys: []string{"v"}, SingleHost: true}}}, []string{"v=1", "v=2"}, "v=1", []int{0}, ""},
+	} {
+		a := labelled(tt.hosts...)
+		for _, i := range tt.sick {
+			a.Localities[0].Endpoints[i].Health = resource.Unhealthy
+		}
+		v := NewCluster(&resource.Cluster{Static: a, LB: resource.LoadBalancing{Subsets: tt.subsets}}).View()
+		c, got := asked(tt.asked), ""
+		for i, h := range v.Hosts() {
+			if v.Strays(h, c) {
+				got += string(rune('1' + i))
+			}
+			if n := testing.AllocsPerRun(10, func() { v.Strays(h, c) }); n != 0 {
+				t.Errorf("%s: %v allocations", tt.name, n)
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q stray, want %q", tt.name, got, tt.want)
+		}
+	}
+}
+
 func BenchmarkFind(b *testing.B) {
 	v := NewCluster(&resource.Cluster{Static: manyHosts(10_000, false)}).View()
 	i := 0

@@ -126,10 +126,7 @@ func (s *subsets) defaultHosts(hosts []*Host) []*Host {
 	var out []*Host
 	for _, h := range hosts {
 		e := h.spec.Load()
-		lacks := func(l resource.Label) bool {
-			whole, items, _, ok := e.LBValue(l.Key)
-			return !ok || whole != l.Value && !(s.cfg.ListAsAny && slices.Contains(items, l.Value))
-		}
+		lacks := func(l resource.Label) bool { return !e.HasLabel(l, s.cfg.ListAsAny) }
 		if !slices.ContainsFunc(s.cfg.Default, lacks) {
 			out = append(out, h)
 		}

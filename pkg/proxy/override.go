@@ -23,7 +23,7 @@ func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 	}
 	h := v.Find(o.Address)
 	switch {
-	case h != nil && v.MayOverride(h):
+	case h != nil && v.MayOverride(h) && !x.strays(v, h):
 		return h, filter.Next
 	case !o.Strict:
 		return x.named(v), filter.Next
@@ -34,6 +34,13 @@ func (x *exchange) overriding() (*lb.Host, filter.Verdict) {
 		f = notFound(o.NotFound)
 	}
 	return nil, x.attemptFailed(x.main, f)
+}
+
+// strays reports whether the endpoint that a filter has named is to be left for the subset
+// that the route asks for.
+func (x *exchange) strays(v *lb.View, h *lb.Host) bool {
+	o := &x.Override
+	return o.Returns && !o.Strict && v.Strays(h, x.criteria().lb)
 }
 
 // overrides reports whether the next attempt is for the endpoint that a filter has named.

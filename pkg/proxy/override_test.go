@@ -19,7 +19,7 @@ type naming struct{}
 func (naming) OnRequest(x *filter.Exchange) filter.Verdict {
 	if a, err := netip.ParseAddrPort(string(x.Request.Get("x-endpoint"))); err == nil {
 		status, _ := strconv.Atoi(string(x.Request.Get("x-status")))
-		x.Override = filter.Override{Address: a, Strict: x.Request.Get("x-strict") != nil, NotFound: status}
+		x.Override = filter.Override{Address: a, Strict: x.Request.Get("x-strict") != nil, NotFound: status, Returns: x.Request.Get("x-returns") != nil}
 	}
 	return filter.Next
 }
@@ -178,6 +178,54 @@ func TestHeadersNameTheEndpointsOfAllAttempts(t *testing.T) {
 			_ = resp.Body.Close()
 			if got := string(body); got != tt.want && !(tt.want == "any" && (got == "first" || got == "second")) {
 				t.Errorf("%+v was answered by %s", tt, got)
+			}
+		}
+	}
+}
+
+// A session that a fallback has put into another subset comes back.
+func TestTheEndpointThatAFilterNamesIsLeftForTheRoutesSubset(t *testing.T) {
+	reg := filter.NewRegistry(filter.Spec{Name: "naming", TypeURL: "naming", New: func(any, filter.Worker) filter.Filter { return naming{} }})
+	for _, tt := range []struct {
+		name, asked string
+		headers     []string
+		sick        bool // all of the subset that is asked for
+		want        string
+	}{
+		{"there is one", "1", []string{"X-Returns"}, false, "1"},
+		{"it is unhealthy", "1", []string{"X-Returns"}, true, "2"},
+		{"there is none", "9", []string{"X-Returns"}, false, "2"},
+		{"the endpoint is of it", "2", []string{"X-Returns"}, false, "2"},
+		{"strict", "1", []string{"X-Returns", "X-Strict"}, false, "2"},
+		{"not to return", "1", nil, false, "2"},
+	} {
+		var two resource.Address
+		r := newRigWith(t, reg, func(s *resource.Snapshot) {
+			subsetCluster(t, s, "c", byVersion(resource.SubsetAny), "1", "2")
+			two = s.Assignments["c"].Localities[0].Endpoints[1].Address
+			if tt.sick {
+				s.Assignments["c"].Localities[0].Endpoints[0].Health = resource.Unhealthy
+			}
+			s.Routes["r"].VirtualHosts[0].Routes[0].Action.Clusters[0].MetadataMatch = wants(tt.asked)
+			s.Listeners["l"].FilterChains[0].HTTP.Filters = []resource.HTTPFilter{{Name: "n", TypeURL: "naming"}}
+		})
+		for range 4 {
+			q, err := http.NewRequest(http.MethodGet, "http://"+r.addr, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Header.Set("X-Endpoint", two.Host+":"+strconv.Itoa(int(two.Port)))
+			for _, h := range tt.headers {
+				q.Header.Set(h, "yes")
+			}
+			resp, err := r.client().Do(q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, _ := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if string(body) != tt.want {
+				t.Errorf("%s: answered by %d %q, want %q", tt.name, resp.StatusCode, body, tt.want)
 			}
 		}
 	}

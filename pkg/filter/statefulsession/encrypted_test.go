@@ -124,8 +124,8 @@ func TestEncryptedSessionsByHeader(t *testing.T) {
 	f := made(t, sealedBy(t, fmt.Sprintf(`{"header": "X-Session", "keyFiles": ["%s"]}`, keyFile(t, 1))))
 	value := told(f, there, "x-session")
 	x := asked("/", "x-session: "+value)
-	if f.OnRequest(x); x.Override.Address != there {
-		t.Errorf("%q leads to %v", value, x.Override)
+	if f.OnRequest(x); x.Override.Address != there || !x.Override.Returns {
+		t.Errorf("%q leads to %+v", value, x.Override)
 	}
 }
 

@@ -82,7 +82,9 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 		}
 	}
 	if ok {
-		x.Override = filter.Override{Address: a, Strict: c.strict, NotFound: c.notFound}
+		// Envoy's sessions stay where a fallback of subsets has put them, and so do those that
+		// Envoys may read.
+		x.Override = filter.Override{Address: a, Strict: c.strict, NotFound: c.notFound, Returns: c.outdated != nil}
 	}
 	return filter.Next
 }

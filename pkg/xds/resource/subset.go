@@ -93,3 +93,13 @@ func (e *Endpoint) LBValue(key string) (whole string, items []string, list, ok b
 	o, ok := e.OtherLabels[key]
 	return o.Whole, o.Items, o.List, ok
 }
+
+// HasLabel reports whether the endpoint has a label; any says that an element of a list is
+// enough (list_as_any). It does not allocate.
+func (e *Endpoint) HasLabel(l Label, any bool) bool {
+	if text, ok := e.Metadata[LBNamespace][l.Key]; ok {
+		return len(l.Value) == len(text)+1 && l.Value[0] == '"' && l.Value[1:] == text
+	}
+	o, ok := e.OtherLabels[l.Key]
+	return ok && (o.Whole == l.Value || any && slices.Contains(o.Items, l.Value))
+}
