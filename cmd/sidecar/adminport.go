@@ -160,9 +160,9 @@ func (d *plane) samples() []metrics.Sample {
 	})
 	for i := range st.Extensions {
 		x := &st.Extensions[i]
-		prefix := "extension_config_discovery.http_filter." + x.Name + "."
+		prefix := "extension_config_discovery.http_filter." + statName(x.Name) + "."
 		add(metrics.KindCounter, prefix+"config_reload", "Configurations of the filter that came, changed or went by ECDS.", x.Reloads)
-		add(metrics.KindCounter, prefix+"config_fail", "Configurations of the filter that were refused, or did not come in time.", x.Failures)
+		add(metrics.KindCounter, prefix+"config_fail", "Configurations of the filter that were refused, did not come in time, or whose file could not be read.", x.Failures)
 		add(metrics.KindCounter, prefix+"config_conflict", "Configurations of the filter that a listener could not use, by their type.", x.Conflicts)
 	}
 	add(metrics.KindCounter, "outrigger.events", "decisions and other events since the start, see /events", d.env.Events.Last())

@@ -6,10 +6,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/metrics"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/client"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 )
+
+// maxVersionText bounds what is shown of a version, in bytes: servers choose them.
+const maxVersionText = 512
 
 // subscriptionSamples appends Envoy's statistics of a subscription, of xDS resources.
 func subscriptionSamples(out []metrics.Sample, s *client.Subscription) []metrics.Sample {
@@ -26,7 +30,12 @@ func subscriptionSamples(out []metrics.Sample, s *client.Subscription) []metrics
 	add(metrics.KindCounter, "update_failure", "Times that the management server was lost or not reached, or a file not read.", s.Failures)
 	add(metrics.KindCounter, "init_fetch_timeout", "Times that the first response did not come in time.", s.Timeouts)
 	add(metrics.KindGauge, "update_time", "When a response was taken last, in milliseconds since 1970.", millis(s.Updated))
-	add(metrics.KindGauge, "version", "Hash of the version taken last.", s.Version)
+	version := uint64(0)
+	if s.Version != "" {
+		version = lb.Hash(s.Version)
+	}
+	add(metrics.KindGauge, "version", "Hash of the version taken last.", version)
+	out = append(out, metrics.Sample{Scope: scope, Name: "version_text", Help: "The version taken last.", Kind: metrics.KindText, Text: s.Version[:min(len(s.Version), maxVersionText)]})
 	reloads := func() {
 		add(metrics.KindCounter, "config_reload", "Responses that changed something.", s.Changed)
 		add(metrics.KindGauge, "config_reload_time_ms", "When a response changed something last, in milliseconds since 1970.", millis(s.Reloaded))
@@ -39,6 +48,10 @@ func subscriptionSamples(out []metrics.Sample, s *client.Subscription) []metrics
 		if s.Warming {
 			warming = 1
 		}
+		// What has a lease (endpoint_stale_after) is refused, and no assignment is kept to be used again.
+		add(metrics.KindCounter, "assignment_timeout_received", "Assignments with a time after which they are stale: none is taken.", 0)
+		add(metrics.KindCounter, "assignment_stale", "Assignments that went stale: none does.", 0)
+		add(metrics.KindCounter, "assignment_use_cached", "Times that a kept assignment was used as none came: none is kept for that.", 0)
 		add(metrics.KindGauge, "warming_state", "1 while the latest version of the cluster waits for what it needs.", warming)
 	case decode.Route:
 		reloads()
@@ -54,10 +67,19 @@ func subscriptionSamples(out []metrics.Sample, s *client.Subscription) []metrics
 	return out
 }
 
+// statNames is what Envoy makes of names in those of stats.
+var statNames = strings.NewReplacer("://", "_", ":/", "_", ":", "_")
+
+func statName(name string) string {
+	if !strings.Contains(name, ":") {
+		return name
+	}
+	return statNames.Replace(name)
+}
+
 // subscriptionScope is where Envoy shows a subscription, nil for nowhere.
 func subscriptionScope(s *client.Subscription) *metrics.Scope {
-	clean := func(name string) string { return strings.ReplaceAll(name, ":", "_") }
-	user, name := clean(s.User), clean(s.Name)
+	user, name := statName(s.User), statName(s.Name)
 	manager := func(kind, tag string) *metrics.Scope {
 		return metrics.NewScope("http."+user+"."+kind+"."+name, "http."+kind,
 			metrics.Tag{Name: tag, Value: name}, metrics.Tag{Name: "envoy_http_conn_manager_prefix", Value: user})
@@ -75,6 +97,12 @@ func subscriptionScope(s *client.Subscription) *metrics.Scope {
 		return manager("scoped_rds", "envoy_scoped_rds_config")
 	case decode.VirtualHost:
 		return manager("vhds", "envoy_vhds_route_config")
+	case decode.Secret:
+		return metrics.NewScope("sds."+name, "sds", metrics.Tag{Name: "envoy_xds_resource_name", Value: name})
+	case decode.Extension:
+		return metrics.NewScope("extension_config_discovery.http_filter."+name, "extension_config_discovery.http_filter."+name)
+	case decode.Runtime:
+		return metrics.NewScope("runtime", "runtime")
 	}
 	return nil
 }

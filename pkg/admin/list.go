@@ -19,7 +19,7 @@ func (s *Server) commandList() []*command {
 		{path: "/server_info", help: "print version, state and command line options", run: runServerInfo},
 		{path: "/stats", help: "print all numbers", heavy: true, run: runStats, params: []param{
 			{"format", "text (default), json or prometheus"}, filterParam, usedParam,
-			{"type", "only Counters, Gauges or Histograms"},
+			{"type", "only Counters, Gauges, Histograms or TextReadouts (versions, as texts)"},
 			{"histogram_buckets", "none (default, quantiles), cumulative or disjoint"},
 		}},
 		{path: "/stats/prometheus", help: "print all numbers in Prometheus' text format", heavy: true, run: runPrometheus, params: []param{filterParam, usedParam}},

@@ -41,8 +41,10 @@ func (r *request) selection() (sel selection, ok bool) {
 		sel.kind = metrics.KindGauge
 	case "Histograms":
 		sel.kind = metrics.KindHistogram
+	case "TextReadouts":
+		sel.kind = metrics.KindText
 	default:
-		r.fail(http.StatusBadRequest, fmt.Sprintf("type %q: want All, Counters, Gauges or Histograms", t))
+		r.fail(http.StatusBadRequest, fmt.Sprintf("type %q: want All, Counters, Gauges, Histograms or TextReadouts", t))
 		return sel, false
 	}
 	return sel, true
@@ -205,10 +207,15 @@ func (w *statsWriter) put(parts ...string) {
 	}
 }
 
-// text writes counters and gauges, and after them histograms, as Envoy does.
+// text writes texts, then counters and gauges, and after them histograms, as Envoy does.
 func (w *statsWriter) text(list []metrics.Sample) {
 	for i := range list {
-		if s := &list[i]; s.Kind != metrics.KindHistogram {
+		if s := &list[i]; s.Kind == metrics.KindText {
+			w.put(s.FullName(), `: "`, escaped(s.Text), "\"\n")
+		}
+	}
+	for i := range list {
+		if s := &list[i]; s.Kind != metrics.KindHistogram && s.Kind != metrics.KindText {
 			w.put(s.FullName(), ": ", strconv.FormatUint(s.Value, 10), "\n")
 		}
 	}
@@ -273,8 +280,17 @@ func (w *statsWriter) json(list []metrics.Sample) {
 	comma := ""
 	var histograms []*metrics.Sample
 	for i := range list {
+		if s := &list[i]; s.Kind == metrics.KindText {
+			w.put(comma, `{"name":`, quote(s.FullName()), `,"value":`, quote(s.Text), "}")
+			comma = ","
+		}
+	}
+	for i := range list {
 		s := &list[i]
-		if s.Kind == metrics.KindHistogram {
+		switch s.Kind {
+		case metrics.KindText:
+			continue
+		case metrics.KindHistogram:
 			histograms = append(histograms, s)
 			continue
 		}
@@ -320,6 +336,12 @@ func (w *statsWriter) histograms(list []*metrics.Sample) {
 	if w.how == quantiles {
 		w.put("}")
 	}
+}
+
+// escaped is a text that stays on its line, and within its quotes.
+func escaped(s string) string {
+	q := quote(s)
+	return q[1 : len(q)-1]
 }
 
 func separator(i int) string {

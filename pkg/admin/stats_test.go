@@ -28,6 +28,24 @@ func someSamples() []metrics.Sample {
 	}
 }
 
+func TestTextsAreShownFirstAndNotToPrometheus(t *testing.T) {
+	p := open(t, func(c *Config) {
+		c.Samples = func() []metrics.Sample {
+			return []metrics.Sample{
+				{Name: "cluster.a", Value: 1}, {Name: "cluster.b.version_text", Kind: metrics.KindText, Text: "v\"1\n"}, {Name: "cluster.c.version_text", Kind: metrics.KindText},
+			}
+		}
+	})
+	const texts = "cluster.b.version_text: \"v\\\"1\\n\"\ncluster.c.version_text: \"\"\n"
+	p.want("GET", "/stats?filter=^cluster.[abc]", 200, texts+"cluster.a: 1\n")
+	p.want("GET", "/stats?type=TextReadouts", 200, texts)
+	p.want("GET", "/stats?type=TextReadouts&usedonly", 200, strings.SplitAfter(texts, "\n")[0])
+	p.want("GET", "/stats?type=TextReadouts&format=json", 200, `{"stats":[{"name":"cluster.b.version_text","value":"v\"1\n"},{"name":"cluster.c.version_text","value":""}]}`)
+	if _, body := p.do("GET", "/stats?format=prometheus"); strings.Contains(body, "version_text") {
+		t.Errorf("shown to Prometheus: %s", body)
+	}
+}
+
 func TestStatsAreShownAsTextJSONAndPrometheus(t *testing.T) {
 	p := open(t, nil)
 	p.want("GET", "/stats?filter=^cluster", 200, `cluster.orders.membership_total: 2

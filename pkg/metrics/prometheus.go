@@ -28,6 +28,7 @@ var Bounds = [...]float64{
 // WritePrometheus writes samples in the text format 0.0.4 under the names that
 // Envoy gives them: envoy_cluster_upstream_rq_total{envoy_cluster_name="orders"}.
 // Families are in the order of their names and series in that of their labels.
+// Texts are left out.
 //
 // A type is stated only where Prometheus' naming rules allow it: Envoy has
 // counters without "_total" and gauges with it (membership_total), which are
@@ -68,6 +69,9 @@ func families(samples []Sample) []*family {
 	var list []*family
 	for i := range samples {
 		s := &samples[i]
+		if s.Kind == KindText {
+			continue
+		}
 		key := familyKey{name: s.Name}
 		if s.Scope != nil {
 			key.family = s.Scope.family

@@ -16,6 +16,7 @@ const (
 	KindCounter   Kind = iota // only grows, until the counters are reset
 	KindGauge                 // a state
 	KindHistogram             // a distribution since the process began
+	KindText                  // a text: what Envoy calls a text readout
 )
 
 // Unit is what a histogram's values count.
@@ -27,7 +28,7 @@ const (
 	Micros      // microseconds, shown in milliseconds as Envoy does
 )
 
-// Sample is one number, or one histogram, at one time.
+// Sample is one number, histogram or text at one time.
 type Sample struct {
 	// Scope is what the number is about; nil for the process.
 	Scope *Scope
@@ -39,6 +40,7 @@ type Sample struct {
 	Unit      Unit
 	Value     uint64
 	Histogram *Histogram // of KindHistogram; nil for an empty one
+	Text      string     // of KindText
 }
 
 // Scope is what several samples have in common.
@@ -80,11 +82,14 @@ func (s *Sample) Used() bool {
 	if s.Kind == KindHistogram {
 		return s.Histogram != nil && s.Histogram.N > 0
 	}
+	if s.Kind == KindText {
+		return s.Text != ""
+	}
 	return s.Value != 0
 }
 
 // Sort orders samples by full name and merges those of one name: their values
-// are added. Two scopes share a name where a configuration says so
+// are added, and of texts the first is taken. Two scopes share a name where a configuration says so
 // (alt_stat_name, stat_prefix).
 func Sort(samples []Sample) []Sample {
 	type named struct {

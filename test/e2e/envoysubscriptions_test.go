@@ -60,6 +60,15 @@ const (
 	subscribedScoped = `scoped_routes: {name: s, scope_key_builder: {fragments: [{header_value_extractor: {name: x, index: 0}}]}, rds_config_source: SOURCE(scopedroutes), scoped_rds: {scoped_rds_config_source: SOURCE(scopes)}}`
 )
 
+// Names and types of resources, by the files that have them.
+var (
+	subscribedNames = map[string]string{"clusters": "c", "endpoints": "of:c", "routes": "r:1", "listeners": "in", "secrets": secretName, "filters": "of.calls", "runtime": "values"}
+	subscribedTypes = map[string]string{
+		"clusters": resourcev3.ClusterType, "endpoints": resourcev3.EndpointType, "routes": resourcev3.RouteType, "listeners": resourcev3.ListenerType,
+		"secrets": resourcev3.SecretType, "filters": resourcev3.ExtensionConfigType, "runtime": resourcev3.RuntimeType,
+	}
+)
+
 // subscriptions is a proxy that gets all it has from files, or by ADS.
 type subscriptions struct {
 	*statsOfFiles
@@ -68,8 +77,10 @@ type subscriptions struct {
 	// of Envoy, on a delta stream.
 	twice  bool
 	server *xdstest.Raw
-	sent   int
-	want   map[string]uint64
+	// compared are the scopes that are compared, with what they have beside what all have.
+	compared map[string][]string
+	sent     int
+	want     map[string]uint64
 }
 
 // send puts the resources of a file into service, as a version of its own, which it
@@ -78,17 +89,7 @@ func (s *subscriptions) send(name, resources string) uint64 {
 	s.t.Helper()
 	s.sent++
 	version := fmt.Sprintf("v%d", s.sent)
-	text := "version_info: " + version + "\nresources:" + resources
-	for source := range strings.SplitSeq(text, "SOURCE(") {
-		file, _, found := strings.Cut(source, ")")
-		by := "{ads: {}, resource_api_version: V3}"
-		if s.api == "file" {
-			by = fmt.Sprintf("{path_config_source: {path: %s/%s.yaml}}", s.dir, file)
-		}
-		if found {
-			text = strings.ReplaceAll(text, "SOURCE("+file+")", by)
-		}
-	}
+	text := s.sourced("version_info: " + version + "\nresources:" + resources)
 	if s.api == "file" {
 		s.write(name+".yaml", text)
 		return lb.HashBytes([]byte(version))
@@ -99,12 +100,25 @@ func (s *subscriptions) send(name, resources string) uint64 {
 	}
 	var list []xdstest.Named
 	for _, a := range r.GetResources() {
-		list = append(list, xdstest.Named{Name: map[string]string{"clusters": "c", "endpoints": "of:c", "routes": "r:1", "listeners": "in"}[name], Any: a})
+		list = append(list, xdstest.Named{Name: subscribedNames[name], Any: a})
 	}
-	s.server.Set(map[string]string{
-		"clusters": resourcev3.ClusterType, "endpoints": resourcev3.EndpointType, "routes": resourcev3.RouteType, "listeners": resourcev3.ListenerType,
-	}[name], version, list...)
+	s.server.Set(subscribedTypes[name], version, list...)
 	return lb.HashBytes([]byte(version))
+}
+
+// sourced says where things come from: SOURCE(name) is the file of that name, or ADS.
+func (s *subscriptions) sourced(text string) string {
+	for source := range strings.SplitSeq(text, "SOURCE(") {
+		file, _, found := strings.Cut(source, ")")
+		by := "{ads: {}, resource_api_version: V3}"
+		if s.api == "file" {
+			by = fmt.Sprintf("{path_config_source: {path: %s/%s.yaml}}", s.dir, file)
+		}
+		if found {
+			text = strings.ReplaceAll(text, "SOURCE("+file+")", by)
+		}
+	}
+	return text
 }
 
 func (s *subscriptions) listener(name, address, routes string) string {
@@ -168,6 +182,9 @@ func (s *subscriptions) got() (map[string]uint64, error) {
 
 // scopes are what stats are compared, with the stats of some only.
 func (s *subscriptions) scopes() map[string][]string {
+	if s.compared != nil {
+		return s.compared
+	}
 	reloads := []string{"config_reload"}
 	all := map[string][]string{
 		"cluster_manager.cds.": reloads, "listener_manager.lds.": nil,

@@ -240,6 +240,7 @@ func (c *Client) handle(m message) {
 		}
 		s.connected, s.since = false, now
 		s.failures++
+		c.asm.extensions.unread(s)
 	case Response:
 		s.failures = 0
 		s.bytes = e.size()

@@ -5,8 +5,8 @@ package client
 import (
 	"slices"
 	"time"
+	"unique"
 
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 )
 
@@ -14,19 +14,19 @@ import (
 // what Envoy's statistics of subscriptions count. Each cluster with EDS has one, once
 // something has come for it, so it must stay small.
 type counts struct {
-	accepted, rejected uint32 // responses
-	changed            uint32 // of accepted, those that brought something new
-	empty              uint32 // of accepted, those that had nothing
-	timeouts           uint32 // first responses that were waited for in vain
-	since              uint32 // failures of the source before the subscription began
-	version            uint64 // hash of the last one accepted; 0: none
+	accepted, rejected uint32                // responses
+	changed            uint32                // of accepted, those that brought something new
+	empty              uint32                // of accepted, those that had nothing
+	timeouts           uint32                // first responses that were waited for in vain
+	since              uint32                // failures of the source before the subscription began
+	version            unique.Handle[string] // the last one accepted; zero: none
 	// updated and reloaded are when one was accepted last, and one that brought something
 	// new, in milliseconds since 1970; 0: never.
 	updated, reloaded int64
 }
 
 // accept counts a response that was taken.
-func (n *counts) accept(changed bool, version uint64, now time.Time) {
+func (n *counts) accept(changed bool, version unique.Handle[string], now time.Time) {
 	n.accepted++
 	n.version, n.updated = version, now.UnixMilli()
 	if changed {
@@ -73,9 +73,9 @@ func (s *Stream) renew(before map[string]*counts, list []string) (names map[stri
 // names of the bad ones count it as rejected; all do where it is not known which those are.
 func (s *source) count(u *Update, changed bool, now time.Time) {
 	t := &s.stream.types[u.Kind]
-	version := uint64(0)
+	var version unique.Handle[string]
 	if u.Received != "" {
-		version = lb.HashBytes([]byte(u.Received))
+		version = unique.Make(u.Received)
 	}
 	if t.wildcard {
 		if u.Accepted {

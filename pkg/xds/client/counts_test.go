@@ -5,9 +5,9 @@ package client
 import (
 	"testing"
 	"time"
+	"unique"
 	"unsafe"
 
-	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -31,7 +31,7 @@ func TestASubscriptionCountsWhatIsAboutItsName(t *testing.T) {
 	}
 	step("a", "b")
 	s.count(&Update{Kind: decode.Endpoints, Received: "v1", Accepted: true, Set: []Item{{Name: "a", Resource: &decode.Resource{}}, {Name: "other"}}}, true, at)
-	if want := (counts{accepted: 1, changed: 1, version: lb.HashBytes([]byte("v1")), updated: 1_000, reloaded: 1_000}); got("a") != want {
+	if want := (counts{accepted: 1, changed: 1, version: unique.Make("v1"), updated: 1_000, reloaded: 1_000}); got("a") != want {
 		t.Errorf("a is %+v, want %+v", got("a"), want)
 	}
 	if s.stream.types[decode.Endpoints].names["b"] != nil || s.stream.types[decode.Endpoints].asks("other") {
@@ -39,7 +39,7 @@ func TestASubscriptionCountsWhatIsAboutItsName(t *testing.T) {
 	}
 	// The good one of a response with a bad one is taken, with the response's version.
 	s.count(&Update{Kind: decode.Endpoints, Version: "v1", Received: "v2", Set: []Item{{Name: "a"}}, Rejected: []Rejection{{Name: "b"}}}, true, at)
-	if n := got("a"); n.accepted != 2 || n.changed != 1 || n.rejected != 0 || n.version != lb.HashBytes([]byte("v2")) {
+	if n := got("a"); n.accepted != 2 || n.changed != 1 || n.rejected != 0 || n.version != unique.Make("v2") {
 		t.Errorf("a is %+v after a response that it was good in", n)
 	}
 	if n := got("b"); n != (counts{rejected: 1}) {

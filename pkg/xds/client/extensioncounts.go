@@ -14,9 +14,11 @@ import (
 // ECDS, in Envoy's terms. It is counted by the filter's name, from when a listener first
 // names it until none does.
 type ExtensionStatus struct {
-	Name      string
-	Reloads   uint64 // configurations that came, changed or were removed
-	Failures  uint64 // that were refused, and waits for the first one that were given up
+	Name    string
+	Reloads uint64 // configurations that came, changed or were removed
+	// Failures are those that were refused, waits for the first one that were given up, and
+	// files that could not be read.
+	Failures  uint64
 	Conflicts uint64 // that were there and of no type that a filter of a listener takes
 }
 
@@ -55,6 +57,19 @@ func (x extensionCounts) update(u *Update, before, after map[string]*entry) {
 func (x extensionCounts) timedOut(n need) {
 	if n.kind == decode.Extension && x[n.name] != nil {
 		x[n.name].Failures++
+	}
+}
+
+// unread counts that a file could not be read. As in Envoy, a server that is lost does not
+// count.
+func (x extensionCounts) unread(s *source) {
+	if s.src.Kind != decode.SourcePath {
+		return
+	}
+	for name, n := range x {
+		if s.stream.types[decode.Extension].asks(name) {
+			n.Failures++
+		}
 	}
 }
 

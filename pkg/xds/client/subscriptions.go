@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"slices"
 	"time"
+	"unique"
 
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -14,14 +15,15 @@ import (
 // Subscription is what has become of what one user of resources is subscribed to. The
 // numbers are since the subscription began, or since its source was named.
 type Subscription struct {
-	// Kind is that of the resources: Cluster, Listener, Endpoints, Route, ScopedRoute or
-	// VirtualHost.
+	// Kind is that of the resources: Cluster, Listener, Endpoints, Route, ScopedRoute,
+	// VirtualHost, Secret, Extension or Runtime.
 	Kind decode.Kind
 	// User is whom statistics name: for Endpoints the cluster (its alt_stat_name where it
 	// has one), for routes, scopes and virtual hosts the stat_prefix of a connection manager,
 	// else empty.
 	User string
-	// Name is the route configuration, for ScopedRoute that of the scopes, else empty.
+	// Name is the route configuration, secret, filter or layer of runtime values, for
+	// ScopedRoute that of the scopes, else empty.
 	Name string
 
 	Attempts uint64 // requests for something new, responses, failures and timeouts
@@ -31,7 +33,7 @@ type Subscription struct {
 	Timeouts uint64 // waits for a first response that were given up
 	Empty    uint64 // accepted responses that had nothing
 	Changed  uint64 // accepted responses that brought something new
-	Version  uint64 // xxHash64 of the version accepted last; 0: none
+	Version  string // accepted last; empty: none
 	// Updated is when a response was accepted last, Reloaded one that brought something new;
 	// zero: never.
 	Updated, Reloaded time.Time
@@ -49,12 +51,11 @@ func (c *Client) Subscriptions(yield func(*Subscription) bool) {
 	defer c.mu.Unlock()
 	l := lister{c: c, yield: yield, told: map[told]bool{}}
 	for _, ref := range c.first() {
-		if ref.Kind != decode.Runtime {
-			l.tell(&ref, nil, Subscription{})
-		}
+		l.tell(&ref, nil, Subscription{Name: ref.Name}) // of runtime values; others have none
 	}
 	l.clusters()
 	l.listeners()
+	l.named()
 }
 
 // lister makes the list of subscriptions, each once.
@@ -90,7 +91,10 @@ func (l *lister) tell(ref *decode.Ref, from *entry, out Subscription) {
 	}
 	failures := s.stream.failures - n.since
 	out.Accepted, out.Rejected, out.Failures, out.Timeouts = uint64(n.accepted), uint64(n.rejected), uint64(failures), uint64(n.timeouts)
-	out.Empty, out.Changed, out.Version = uint64(n.empty), uint64(n.changed), n.version
+	out.Empty, out.Changed = uint64(n.empty), uint64(n.changed)
+	if n.version != (unique.Handle[string]{}) {
+		out.Version = n.version.Value()
+	}
 	out.Attempts = out.Accepted + out.Rejected + out.Failures + out.Timeouts
 	if src.Kind != decode.SourcePath && src.Kind != decode.SourceREST {
 		out.Attempts++ // on a stream, it is asked for once
@@ -152,6 +156,25 @@ func (l *lister) manager(e *entry, m *resource.HTTPManager) {
 	case m.Scoped != nil:
 		for _, scope := range m.Scoped.Inline {
 			l.route(e, m.StatPrefix, scope.RouteConfigName)
+		}
+	}
+}
+
+// named tells of secrets and of configurations of filters: of each name once, whoever uses
+// it, as its subscription is one.
+func (l *lister) named() {
+	for _, kind := range []decode.Kind{decode.Listener, decode.Cluster} {
+		for _, set := range []map[string]*entry{l.c.store.latest[kind], l.c.asm.active[kind]} {
+			for _, e := range set {
+				for i := range e.res.Refs {
+					ref := &e.res.Refs[i]
+					key := told{kind: ref.Kind, name: ref.Name}
+					if (ref.Kind == decode.Secret || ref.Kind == decode.Extension) && !l.told[key] {
+						l.told[key] = true
+						l.tell(ref, e, Subscription{Name: ref.Name})
+					}
+				}
+			}
 		}
 	}
 }
