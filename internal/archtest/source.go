@@ -37,7 +37,7 @@ type ban struct {
 
 // loopPackages have code that runs on a loop.
 var loopPackages = []string{
-	"pkg/reactor", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/ratelimit", "pkg/record", "pkg/responsecache", "pkg/substitution",
+	"pkg/reactor", "pkg/codec/...", "pkg/proxy", "pkg/filter/...", "pkg/lb", "pkg/breaker", "pkg/ratelimit", "pkg/record", "pkg/responsecache", "pkg/ring", "pkg/substitution",
 	"pkg/trace",
 }
 

@@ -50,9 +50,16 @@ func (h *Hub) Ring(worker int) *Ring {
 		return g
 	}
 	g := NewRing(DefaultRingSlots, h.ringBytes, h.budget)
-	g.half = h.half
+	g.queue.WakeAtHalf(h.wake)
 	p.CompareAndSwap(nil, g)
 	return p.Load()
+}
+
+func (h *Hub) wake() {
+	select {
+	case h.half <- struct{}{}:
+	default: // the Writer is about to look
+	}
 }
 
 // Counts are what happened before the sinks.
@@ -68,9 +75,9 @@ func (h *Hub) Counts() (c Counts) {
 	for i := range h.rings {
 		if g := h.rings[i].Load(); g != nil {
 			c.Produced += g.produced.Load()
-			c.Dropped += g.dropped.Load()
+			c.Dropped += g.queue.Dropped()
 			c.Cut += g.cut.Load()
-			c.Waiting += uint64(g.Waiting())
+			c.Waiting += uint64(g.queue.Len())
 		}
 	}
 	return c

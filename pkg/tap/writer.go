@@ -112,7 +112,7 @@ func nextPoll(fill float64, pause time.Duration) time.Duration {
 func (w *Writer) fill() (most float64) {
 	for i := range w.hub.rings {
 		if g := w.hub.rings[i].Load(); g != nil {
-			most = max(most, g.fill())
+			most = max(most, g.queue.Fill())
 		}
 	}
 	return most

@@ -128,7 +128,7 @@ func TestProducedIsDeliveredOrCounted(t *testing.T) {
 			g.Push(bad, rec)
 		}
 		if i == 1000 {
-			eventually(t, "the ring is empty", func() bool { return g.Waiting() == 0 })
+			eventually(t, "the ring is empty", func() bool { return g.queue.Len() == 0 })
 		}
 	}
 	if err := stop(); err != nil {
@@ -159,73 +159,45 @@ func TestWithoutASpoolTheLakeIsRefusedByName(t *testing.T) {
 	}
 }
 
-// A ring is written by a loop and read by the writer at once: order and contents
-// hold, also where records wrap around its end.
-func TestARingKeepsOrderUnderLoad(t *testing.T) {
-	g := NewRing(8, 4096, 0)
-	rule := &Rule{}
-	const n = 50_000
-	var wg sync.WaitGroup
-	wg.Add(1)
-	go func() {
-		defer wg.Done()
-		for i := 0; i < n; {
-			b := numbered(i)
-			if g.Push(rule, b[:1], nil, b[1:]) {
-				i++
-			}
-		}
-	}()
-	next := 0
-	for next < n {
-		g.drain(3, func(r *Rule, rec []byte) {
-			if got := numberOf(t, rec); got != next || r != rule {
-				t.Errorf("got %d, want %d", got, next)
-			}
-			next++
-		})
-	}
-	wg.Wait()
-	if g.produced.Load()-g.dropped.Load() != n {
-		t.Errorf("produced %d, dropped %d", g.produced.Load(), g.dropped.Load())
-	}
-}
-
-func TestARingTellsOnceThatItIsHalfFull(t *testing.T) {
-	for name, c := range map[string]struct{ slots, bytes, record int }{"slots": {8, 1 << 10, 1}, "bytes": {64, 64, 8}} {
-		g, told := NewRing(c.slots, c.bytes, 0), make(chan struct{}, 1)
-		g.half = told
-		for lap := range 3 {
+// The Writer, which looks seldom, is told of a burst, once, whichever ring has it.
+func TestAHalfFullRingWakesTheWriter(t *testing.T) {
+	hub := NewHub(HubConfig{Workers: 2, RingBytes: 64})
+	for lap := range 3 {
+		for worker := range 2 {
+			g := hub.Ring(worker)
 			for i := range 7 {
-				g.Push(&Rule{}, make([]byte, c.record))
-				if got, want := len(told), i+1 == 4; (got == 1) != want {
-					t.Errorf("%s, lap %d: told %d times by record %d", name, lap, got, i+1)
-				}
-				for len(told) > 0 {
-					<-told
+				g.Push(&Rule{}, make([]byte, 8))
+				if got, want := len(hub.half) == 1, i+1 >= 4 || worker == 1; got != want {
+					t.Errorf("lap %d, worker %d: told %v after record %d, want %v", lap, worker, got, i+1, want)
 				}
 			}
 			g.drain(64, func(*Rule, []byte) {})
 		}
+		<-hub.half
 	}
 }
 
-func TestTheFillOfARingIsThatOfItsScarcerPart(t *testing.T) {
-	g := NewRing(8, 64, 0)
-	for lap := range 3 { // across the ends
-		if got := g.fill(); got != 0 {
-			t.Fatalf("lap %d: got %v of an empty ring", lap, got)
+func TestARingCountsWhatWasMadeAndWhatFoundNoRoom(t *testing.T) {
+	hub := NewHub(HubConfig{Workers: 1, RingBytes: 64})
+	g, rules := hub.Ring(0), [3]Rule{}
+	for i := range rules {
+		g.Push(&rules[i], make([]byte, 20), nil, make([]byte, i)) // the third finds 23 bytes left
+	}
+	for range 2 {
+		g.Push(&rules[0], make([]byte, 20))
+	}
+	if got, want := hub.Counts(), (Counts{Produced: 5, Dropped: 2, Waiting: 3}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	n := 0
+	g.drain(64, func(r *Rule, rec []byte) {
+		if r != &rules[n] || len(rec) != 20+n {
+			t.Errorf("record %d: %d bytes of rule %p", n, len(rec), r)
 		}
-		g.Push(&Rule{}, make([]byte, 4))
-		g.Push(&Rule{}, make([]byte, 4))
-		if got := g.fill(); got != 2./8 {
-			t.Errorf("lap %d: got %v by slots, want a quarter", lap, got)
-		}
-		g.Push(&Rule{}, make([]byte, 40))
-		if got := g.fill(); got != 3./4 {
-			t.Errorf("lap %d: got %v by bytes, want three quarters", lap, got)
-		}
-		g.drain(8, func(*Rule, []byte) {})
+		n++
+	})
+	if got, want := hub.Counts(), (Counts{Produced: 5, Dropped: 2}); n != 3 || got != want {
+		t.Errorf("got %d and %+v, want %+v", n, got, want)
 	}
 }
 
