@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -26,35 +25,22 @@ func limited(t *testing.T, name string, start func(dir, text, admin string)) str
 	}))
 	t.Cleanup(s.Close)
 	admin, listen := mesh.FreeAddress(t), mesh.FreeAddress(t)
-	const types = "type.googleapis.com/envoy.extensions.filters."
-	start(t.TempDir(), fmt.Sprintf(`
-node: {id: a, cluster: a}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": %[4]snetwork.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-          http_filters:
+	start(t.TempDir(), mesh.Bootstrap{
+		Admin: admin, Listen: listen,
+		Routes: mesh.AllTo("c"),
+		Filters: `
           - name: limit
             typed_config:
-              "@type": %[4]shttp.adaptive_concurrency.v3.AdaptiveConcurrency
+              "@type": type.googleapis.com/envoy.extensions.filters.http.adaptive_concurrency.v3.AdaptiveConcurrency
               gradient_controller_config:
                 sample_aggregate_percentile: {value: 90}
                 concurrency_limit_params: {concurrency_update_interval: 0.1s}
                 min_rtt_calc_params: {interval: 60s, request_count: 1000, min_concurrency: 1}
               enabled: {default_value: true}
               concurrency_limit_exceeded_status: {code: TooManyRequests}
-          - {name: router, typed_config: {"@type": %[4]shttp.router.v3.Router}}
-  clusters:
-  - {name: c, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: %[3]s}}]}]}}
-`, detailsAddress(admin), detailsAddress(listen), detailsAddress(strings.TrimPrefix(s.URL, "http://")), types), admin)
+`,
+		Clusters: mesh.StaticCluster("c", "", s.Listener.Addr().String()),
+	}.String(), admin)
 
 	get := func() string {
 		resp, err := http.Get("http://" + listen + "/")
@@ -82,9 +68,7 @@ static_resources:
 // TestTheAdaptiveLimitIsEnvoys: the same configuration refuses the same request with
 // the same answer, and shows the same stats.
 func TestTheAdaptiveLimitIsEnvoys(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
+	mesh.NeedPeers(t)
 	want := limited(t, "envoy", func(dir, text, admin string) { mesh.StartEnvoy(t, dir, text, admin) })
 	got := limited(t, "sidecar", func(dir, text, admin string) { mesh.StartFile(t, dir, text, admin) })
 	if got != want || !strings.Contains(got, "rq_blocked: 1") {

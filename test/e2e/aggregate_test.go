@@ -7,10 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
@@ -32,7 +30,7 @@ func TestAggregatesSpillAsEnvoysDo(t *testing.T) {
 			if i >= healthy {
 				status = "UNHEALTHY"
 			}
-			fmt.Fprintf(&b, "\n        - {health_status: %s, endpoint: {address: %s}}", status, detailsAddress(server(name)))
+			fmt.Fprintf(&b, "\n        - {health_status: %s, endpoint: {address: %s}}", status, mesh.SocketAddress(server(name)))
 		}
 		return b.String()
 	}
@@ -55,75 +53,42 @@ func TestAggregatesSpillAsEnvoysDo(t *testing.T) {
 	for name := range want {
 		fmt.Fprintf(&routes, "\n              - {match: {prefix: /%s}, route: {cluster: %[1]s}}", name)
 	}
-	for _, program := range []string{"sidecar", "envoy"} {
-		t.Run(program, func(t *testing.T) {
-			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
+	mesh.Both(t, func(t *testing.T, program string) {
+		admin, listen := mesh.FreeAddress(t), mesh.FreeAddress(t)
+		text := mesh.Bootstrap{Admin: admin, Listen: listen, Routes: routes.String(), Clusters: clusters}.String()
+		proxy := mesh.StartProxy(t, program, t.TempDir(), text, admin)
+		proxy.Await(routeLimit, "the first answer", func() error {
+			a, err := mesh.Call(listen, "x", "/all")
+			if err == nil && a.Status != 200 {
+				err = fmt.Errorf("status %d", a.Status)
 			}
-			admin, listen := mesh.FreeAddress(t), mesh.FreeAddress(t)
-			bootstrap := fmt.Sprintf(`
-node: {id: joined, cluster: joined}
-admin: {address: %s}
-static_resources:
-  listeners:
-  - name: in
-    address: %s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:%s
-          http_filters:
-          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:%s
-`, detailsAddress(admin), detailsAddress(listen), routes.String(), clusters)
-			var proxy interface {
-				Await(limit time.Duration, what string, check func() error)
-			}
-			if program == "envoy" {
-				proxy = mesh.StartEnvoy(t, t.TempDir(), bootstrap, admin)
-			} else {
-				proxy = mesh.StartFile(t, t.TempDir(), bootstrap, admin)
-			}
-			proxy.Await(routeLimit, "the first answer", func() error {
-				a, err := mesh.Call(listen, "x", "/all")
-				if err == nil && a.Status != 200 {
-					err = fmt.Errorf("status %d", a.Status)
-				}
-				return err
-			})
-			client := &http.Client{Timeout: routeLimit}
-			defer client.CloseIdleConnections()
-			for name, shares := range want {
-				const n = 2000
-				seen := map[string]float64{}
-				for range n {
-					resp, err := client.Get("http://" + listen + "/" + name)
-					if err != nil {
-						t.Fatal(err)
-					}
-					b, err := io.ReadAll(resp.Body)
-					_ = resp.Body.Close()
-					if err != nil {
-						t.Fatal(err)
-					}
-					seen[string(b)] += 100.0 / n
-				}
-				for m, share := range shares {
-					if seen[m] < share-5 || seen[m] > share+5 {
-						t.Errorf("%s: %s gets %.1f%%, want %.0f%% (all: %v)", name, m, seen[m], share, seen)
-					}
-				}
-				if len(seen) != len(shares) {
-					t.Errorf("%s: answers of %v", name, seen)
-				}
-			}
+			return err
 		})
-	}
+		client := &http.Client{Timeout: routeLimit}
+		defer client.CloseIdleConnections()
+		for name, shares := range want {
+			const n = 2000
+			seen := map[string]float64{}
+			for range n {
+				resp, err := client.Get("http://" + listen + "/" + name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b, err := io.ReadAll(resp.Body)
+				_ = resp.Body.Close()
+				if err != nil {
+					t.Fatal(err)
+				}
+				seen[string(b)] += 100.0 / n
+			}
+			for m, share := range shares {
+				if seen[m] < share-5 || seen[m] > share+5 {
+					t.Errorf("%s: %s gets %.1f%%, want %.0f%% (all: %v)", name, m, seen[m], share, seen)
+				}
+			}
+			if len(seen) != len(shares) {
+				t.Errorf("%s: answers of %v", name, seen)
+			}
+		}
+	})
 }

@@ -38,9 +38,7 @@ const aGET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 // TestDetailsAreEnvoys provokes each failure through Envoy and through the sidecar
 // with the same bootstrap and compares the lines that they log.
 func TestDetailsAreEnvoys(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
+	mesh.NeedPeers(t)
 	up := startUpstreams(t)
 	envoy, sidecar := newDetails(t, up), newDetails(t, up)
 	mesh.StartEnvoy(t, envoy.dir, envoy.text, envoy.admin)
@@ -73,19 +71,19 @@ func newDetails(t *testing.T, up *upstreams) *details {
 	t.Helper()
 	d := &details{dir: t.TempDir(), admin: mesh.FreeAddress(t), address: map[string]string{}}
 	var b strings.Builder
-	fmt.Fprintf(&b, "node: {id: details, cluster: details}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", detailsAddress(d.admin))
+	fmt.Fprintf(&b, "node: {id: details, cluster: details}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", mesh.SocketAddress(d.admin))
 	for i := range detailsCases {
 		c := &detailsCases[i]
 		d.address[c.name] = mesh.FreeAddress(t)
 		log := fmt.Sprintf(`[{name: file, typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: %q, log_format: {text_format_source: {inline_string: "%s"}}}}]`, d.log(c), detailsFormat)
 		fmt.Fprintf(&b, "  - {name: %s, address: %s, %s filter_chains: [{%s filters: [{name: f, typed_config: %s}]}]}\n",
-			c.name, detailsAddress(d.address[c.name]), listenerLog(c, log), c.chain, c.filter(log))
+			c.name, mesh.SocketAddress(d.address[c.name]), listenerLog(c, log), c.chain, c.filter(log))
 	}
 	b.WriteString("  clusters:\n")
 	for _, name := range upstreamNames {
 		endpoints := ""
 		if a := up.address[name]; a != "" {
-			endpoints = fmt.Sprintf("{lb_endpoints: [{endpoint: {address: %s}}]}", detailsAddress(a))
+			endpoints = fmt.Sprintf("{lb_endpoints: [{endpoint: {address: %s}}]}", mesh.SocketAddress(a))
 		}
 		limits := ""
 		if name == "full" {
@@ -169,12 +167,4 @@ func (d *details) line(t *testing.T, c *detailsCase, up *upstreams) string {
 	slices.Sort(flags)
 	f[1] = strings.Join(flags, ",")
 	return strings.Join(f, " ")
-}
-
-func detailsAddress(address string) string {
-	if path, ok := strings.CutPrefix(address, "unix:"); ok {
-		return fmt.Sprintf("{pipe: {path: %s}}", path)
-	}
-	host, port, _ := net.SplitHostPort(address)
-	return fmt.Sprintf("{socket_address: {address: %s, port_value: %s}}", host, port)
 }

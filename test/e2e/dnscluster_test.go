@@ -7,10 +7,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/net/dns/dnsmessage"
 
@@ -25,9 +23,7 @@ type byName struct {
 	dns           *dnstest.Server
 	admin, listen string
 	port          int
-	proxy         interface {
-		Await(limit time.Duration, what string, check func() error)
-	}
+	proxy         *mesh.Process
 }
 
 // instances start at 127.0.0.1 and 127.0.0.2 with the same port; they answer with their
@@ -77,32 +73,15 @@ func (b *byName) bootstrap() string {
         query_timeout_seconds: 1
         query_tries: 1
     load_assignment: {cluster_name: %[1]s, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: %[4]s, port_value: %[5]d}}}}]}]}`,
-			name, kind, detailsAddress(b.dns.Addr().String()), host, b.port)
+			name, kind, mesh.SocketAddress(b.dns.Addr().String()), host, b.port)
 	}
-	return fmt.Sprintf(`
-node: {id: names, cluster: names}
-admin: {address: %s}
-static_resources:
-  listeners:
-  - name: in
-    address: %s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
+	return mesh.Bootstrap{
+		Admin: b.admin, Listen: b.listen,
+		Routes: `
               - {match: {prefix: /logical}, route: {cluster: logical, auto_host_rewrite: true}}
-              - {match: {prefix: /}, route: {cluster: strict, auto_host_rewrite: true}}
-          http_filters:
-          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:%s%s
-`, detailsAddress(b.admin), detailsAddress(b.listen), cluster("strict", "STRICT_DNS", "strict.test"), cluster("logical", "LOGICAL_DNS", "logical.test"))
+` + mesh.AllTo("strict", "auto_host_rewrite: true"),
+		Clusters: cluster("strict", "STRICT_DNS", "strict.test") + cluster("logical", "LOGICAL_DNS", "logical.test"),
+	}.String()
 }
 
 // answered waits until requests are answered by exactly these instances, "503" stands
@@ -170,63 +149,54 @@ func (b *byName) grows(name string) {
 // out lead to the same endpoints and the same stats in the sidecar and in Envoy.
 func TestEndpointsFollowTheirNamesAsEnvoysDo(t *testing.T) {
 	t.Parallel()
-	for _, program := range []string{"sidecar", "envoy"} {
-		t.Run(program, func(t *testing.T) {
-			t.Parallel()
-			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-			}
-			b := &byName{t: t, admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)}
-			var err error
-			if b.dns, err = dnstest.Start("127.0.0.1:0"); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(b.dns.Close)
-			b.instances()
-			b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.1", "127.0.0.2"))
-			b.dns.Set("logical.test.", dnstest.Addresses("127.0.0.1", "127.0.0.2"))
-			if program == "envoy" {
-				b.proxy = mesh.StartEnvoy(t, t.TempDir(), b.bootstrap(), b.admin)
-			} else {
-				b.proxy = mesh.StartFile(t, t.TempDir(), b.bootstrap(), b.admin)
-			}
-			b.answered("at first", "/", "strict.test", "127.0.0.1", "127.0.0.2")
-			b.answered("at first", "/logical", "logical.test", "127.0.0.1")
-			b.grows("cluster.strict.update_no_rebuild")
-			body, err := mesh.Get("http://" + b.admin + "/clusters")
-			if err != nil || !strings.Contains(body, fmt.Sprintf("strict::127.0.0.2:%d::hostname::strict.test\n", b.port)) {
-				t.Errorf("/clusters has no host name (%v):\n%s", err, body)
-			}
+	mesh.Both(t, func(t *testing.T, program string) {
+		t.Parallel()
+		b := &byName{t: t, admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)}
+		var err error
+		if b.dns, err = dnstest.Start("127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(b.dns.Close)
+		b.instances()
+		b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.1", "127.0.0.2"))
+		b.dns.Set("logical.test.", dnstest.Addresses("127.0.0.1", "127.0.0.2"))
+		b.proxy = mesh.StartProxy(t, program, t.TempDir(), b.bootstrap(), b.admin)
+		b.answered("at first", "/", "strict.test", "127.0.0.1", "127.0.0.2")
+		b.answered("at first", "/logical", "logical.test", "127.0.0.1")
+		b.grows("cluster.strict.update_no_rebuild")
+		body, err := mesh.Get("http://" + b.admin + "/clusters")
+		if err != nil || !strings.Contains(body, fmt.Sprintf("strict::127.0.0.2:%d::hostname::strict.test\n", b.port)) {
+			t.Errorf("/clusters has no host name (%v):\n%s", err, body)
+		}
 
-			for what, zone := range map[string]dnstest.Zone{
-				"a failure of the server": {Code: dnsmessage.RCodeServerFailure}, "a refusal": {Code: dnsmessage.RCodeRefused}, "silence": {Silent: true},
-			} {
-				b.dns.Set("strict.test.", zone)
-				b.dns.Set("logical.test.", zone)
-				b.grows("cluster.strict.update_failure")
-				b.grows("cluster.logical.update_failure")
-				b.answered("after "+what, "/", "strict.test", "127.0.0.1", "127.0.0.2")
-				b.answered("after "+what, "/logical", "logical.test", "127.0.0.1")
-			}
-
-			// Connections to the first address may go on.
-			b.dns.Set("logical.test.", dnstest.Addresses("127.0.0.2"))
-			b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.2"))
-			b.answered("when one went", "/", "strict.test", "127.0.0.2")
-
-			b.dns.Remove("strict.test.")
-			b.dns.Remove("logical.test.")
-			b.answered("when the name went", "/", "strict.test", "503")
-			b.grows("cluster.strict.update_success")
+		for what, zone := range map[string]dnstest.Zone{
+			"a failure of the server": {Code: dnsmessage.RCodeServerFailure}, "a refusal": {Code: dnsmessage.RCodeRefused}, "silence": {Silent: true},
+		} {
+			b.dns.Set("strict.test.", zone)
+			b.dns.Set("logical.test.", zone)
+			b.grows("cluster.strict.update_failure")
 			b.grows("cluster.logical.update_failure")
-			if a, err := mesh.Call(b.listen, "anything", "/logical"); err != nil || a.Status != 200 {
-				t.Errorf("a logical cluster whose name went: %v %v", a, err)
-			}
-			b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.1"))
-			b.answered("when the name came back", "/", "strict.test", "127.0.0.1")
-			for _, name := range []string{"update_attempt", "update_success", "update_failure", "update_no_rebuild"} {
-				t.Logf("cluster.strict.%s: %d, of logical: %d", name, b.stat("cluster.strict."+name), b.stat("cluster.logical."+name))
-			}
-		})
-	}
+			b.answered("after "+what, "/", "strict.test", "127.0.0.1", "127.0.0.2")
+			b.answered("after "+what, "/logical", "logical.test", "127.0.0.1")
+		}
+
+		// Connections to the first address may go on.
+		b.dns.Set("logical.test.", dnstest.Addresses("127.0.0.2"))
+		b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.2"))
+		b.answered("when one went", "/", "strict.test", "127.0.0.2")
+
+		b.dns.Remove("strict.test.")
+		b.dns.Remove("logical.test.")
+		b.answered("when the name went", "/", "strict.test", "503")
+		b.grows("cluster.strict.update_success")
+		b.grows("cluster.logical.update_failure")
+		if a, err := mesh.Call(b.listen, "anything", "/logical"); err != nil || a.Status != 200 {
+			t.Errorf("a logical cluster whose name went: %v %v", a, err)
+		}
+		b.dns.Set("strict.test.", dnstest.Addresses("127.0.0.1"))
+		b.answered("when the name came back", "/", "strict.test", "127.0.0.1")
+		for _, name := range []string{"update_attempt", "update_success", "update_failure", "update_no_rebuild"} {
+			t.Logf("cluster.strict.%s: %d, of logical: %d", name, b.stat("cluster.strict."+name), b.stat("cluster.logical."+name))
+		}
+	})
 }

@@ -44,38 +44,16 @@ func startLeaver(t *testing.T, app, grpcServer, tcpServer string, seconds int) *
 	t.Helper()
 	x := &leaver{http: mesh.FreeAddress(t), tcp: mesh.FreeAddress(t)}
 	admin := mesh.FreeAddress(t)
-	const types = "type.googleapis.com/envoy.extensions.filters."
-	x.Sidecar = mesh.StartFile(t, t.TempDir(), fmt.Sprintf(`
-node: {id: a, cluster: a}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: http
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": %[7]snetwork.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          upgrade_configs: [{upgrade_type: websocket}]
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
+	text := mesh.Bootstrap{
+		Admin: admin, Listen: x.http,
+		Manager: "          upgrade_configs: [{upgrade_type: websocket}]",
+		Routes: `
               - {match: {prefix: /grpc.testing}, route: {cluster: grpc, timeout: 0s}}
-              - {match: {prefix: /}, route: {cluster: app, timeout: 0s}}
-          http_filters: [{name: router, typed_config: {"@type": %[7]shttp.router.v3.Router}}]
-  - name: tcp
-    address: %[3]s
-    filter_chains: [{filters: [{name: t, typed_config: {"@type": %[7]snetwork.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: tcp}}]}]
-  clusters:
-  - {name: app, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: app, endpoints: [{lb_endpoints: [{endpoint: {address: %[4]s}}]}]}}
-  - {name: grpc, type: STATIC, connect_timeout: 1s, http2_protocol_options: {}, load_assignment: {cluster_name: grpc, endpoints: [{lb_endpoints: [{endpoint: {address: %[5]s}}]}]}}
-  - {name: tcp, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: tcp, endpoints: [{lb_endpoints: [{endpoint: {address: %[6]s}}]}]}}
-`, detailsAddress(admin), detailsAddress(x.http), detailsAddress(x.tcp), detailsAddress(app), detailsAddress(grpcServer), detailsAddress(tcpServer), types),
-		admin, "--drain-time-s", fmt.Sprint(seconds))
+` + mesh.AllTo("app", "timeout: 0s"),
+		Listeners: mesh.TCPListener("tcp", x.tcp, "tcp"),
+		Clusters:  mesh.StaticCluster("app", "", app) + mesh.StaticCluster("grpc", mesh.ToHTTP2, grpcServer) + mesh.StaticCluster("tcp", "", tcpServer),
+	}.String()
+	x.Sidecar = mesh.StartFile(t, t.TempDir(), text, admin, "--drain-time-s", fmt.Sprint(seconds))
 	return x
 }
 

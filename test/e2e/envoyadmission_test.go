@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,26 +14,7 @@ import (
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
 
-const admissionBootstrap = `
-node: {id: admission, cluster: web}
-admin: {address: %[1]s}
-overload_manager:
-  refresh_interval: 0.1s
-  resource_monitors:
-  - {name: envoy.resource_monitors.injected_resource, typed_config: {"@type": type.googleapis.com/envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig, filename: %[3]s}}
-  actions:
-  - {name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: envoy.resource_monitors.injected_resource, scaled: {scaling_threshold: 0.5, saturation_threshold: 0.9}}]}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          http_filters:
+const admissionFilters = `
           - name: envoy.filters.http.fault
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault
@@ -50,7 +30,7 @@ static_resources:
               filter_enabled: {default_value: {numerator: 100}}
               filter_enforced: {default_value: {numerator: 100}}
               enable_x_ratelimit_headers: DRAFT_VERSION_03
-              response_headers_to_add: [{header: {key: x-by, value: "%%PROTOCOL%%"}}]
+              response_headers_to_add: [{header: {key: x-by, value: "%PROTOCOL%"}}]
               descriptors:
               - {entries: [{key: who, value: me}], token_bucket: {max_tokens: 2, tokens_per_fill: 1, fill_interval: 3600s}}
               - {entries: [{key: who}, {key: generic_key, value: open}], token_bucket: {max_tokens: 1, tokens_per_fill: 1, fill_interval: 1800s}}
@@ -58,13 +38,9 @@ static_resources:
               - actions: [{request_headers: {header_name: x-who, descriptor_key: who}}]
               - actions: [{request_headers: {header_name: x-who, descriptor_key: who}}, {generic_key: {descriptor_value: open}}, {header_value_match: {descriptor_value: v, headers: [{name: x-open, present_match: true}], expect_match: false}}]
               - actions: [{request_headers: {header_name: x-each, descriptor_key: who}}, {generic_key: {descriptor_value: open}}]
-          - name: envoy.filters.http.router
-            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
+`
+
+const admissionRoutes = `
               - match: {prefix: /own}
                 direct_response: {status: 200, body: {inline_string: own}}
                 typed_per_filter_config:
@@ -116,61 +92,41 @@ var admissionStats = map[string]string{
 // TestAdmissionIsEnvoys: the same bootstrap leads to the same answers and stats of rate
 // limits, faults and overload, of the sidecar and of Envoy.
 func TestAdmissionIsEnvoys(t *testing.T) {
-	for _, program := range []string{"sidecar", "envoy"} {
-		t.Run(program, func(t *testing.T) {
-			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-			}
-			dir, admin, listen := t.TempDir(), mesh.FreeAddress(t), mesh.FreeAddress(t)
-			f := &statsOfFiles{t: t, dir: dir}
-			f.write("pressure", "0")
-			text := fmt.Sprintf(admissionBootstrap, detailsAddress(admin), detailsAddress(listen), filepath.Join(dir, "pressure"))
-			if program == "envoy" {
-				f.proxy = mesh.StartEnvoy(t, dir, text, admin)
-			} else {
-				f.proxy = mesh.StartFile(t, dir, text, admin)
-			}
-			for _, s := range admissionSteps {
-				if got := admissionAnswer(t, listen, s.path, s.fields); got != s.want {
-					t.Errorf("%s:\n got %s\nwant %s", s.name, got, s.want)
-				}
-			}
-			stat := func(name string) string {
-				body, err := mesh.Get("http://" + admin + "/stats")
-				if err != nil {
-					return err.Error()
-				}
-				for line := range strings.Lines(body) {
-					if n, value, _ := strings.Cut(strings.TrimSpace(line), ": "); n == name {
-						return value
-					}
-				}
-				return "missing"
-			}
-			f.write("pressure", "0.95")
-			f.proxy.Await(routeLimit, "overload", func() error {
-				if got := stat("overload.envoy.overload_actions.stop_accepting_requests.active"); got != "1" {
-					return fmt.Errorf("active is %s", got)
-				}
-				return nil
-			})
-			if got := admissionAnswer(t, listen, "/", ""); got != "503 envoy overloaded" {
-				t.Errorf("under pressure the answer is %s", got)
-			}
-			for name, want := range admissionStats {
-				if got := stat(name); got != want {
-					t.Errorf("%s is %s, want %s", name, got, want)
-				}
-			}
-			f.write("pressure", "0.1")
-			f.proxy.Await(routeLimit, "the end of it", func() error {
-				if got := admissionAnswer(t, listen, "/", ""); !strings.HasPrefix(got, "200") {
-					return fmt.Errorf("the answer is %s", got)
-				}
-				return nil
-			})
+	mesh.Both(t, func(t *testing.T, program string) {
+		f := newOfFiles(t)
+		f.write("pressure", "0")
+		f.start(program, mesh.Bootstrap{
+			Top:     injected(filepath.Join(f.dir, "pressure")) + "  actions: [{name: envoy.overload_actions.stop_accepting_requests, triggers: [{name: envoy.resource_monitors.injected_resource, scaled: {scaling_threshold: 0.5, saturation_threshold: 0.9}}]}]",
+			Filters: admissionFilters, Routes: admissionRoutes,
 		})
-	}
+		for _, s := range admissionSteps {
+			if got := admissionAnswer(t, f.listen, s.path, s.fields); got != s.want {
+				t.Errorf("%s:\n got %s\nwant %s", s.name, got, s.want)
+			}
+		}
+		f.write("pressure", "0.95")
+		f.proxy.Await(routeLimit, "overload", func() error {
+			if got := f.stat("overload.envoy.overload_actions.stop_accepting_requests.active"); got != "1" {
+				return fmt.Errorf("active is %s", got)
+			}
+			return nil
+		})
+		if got := admissionAnswer(t, f.listen, "/", ""); got != "503 envoy overloaded" {
+			t.Errorf("under pressure the answer is %s", got)
+		}
+		for name, want := range admissionStats {
+			if got := f.stat(name); got != want {
+				t.Errorf("%s is %s, want %s", name, got, want)
+			}
+		}
+		f.write("pressure", "0.1")
+		f.proxy.Await(routeLimit, "the end of it", func() error {
+			if got := admissionAnswer(t, f.listen, "/", ""); !strings.HasPrefix(got, "200") {
+				return fmt.Errorf("the answer is %s", got)
+			}
+			return nil
+		})
+	})
 }
 
 // admissionAnswer is the status, what matters of the fields in order, and the body.

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,32 +16,14 @@ import (
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
 
-const loadShedBootstrap = `
-node: {id: loadshed, cluster: web}
-admin: {address: %[1]s}
-overload_manager:
+// injected is the monitor of a pressure that a file says.
+func injected(path string) string {
+	return `overload_manager:
   refresh_interval: 0.1s
   resource_monitors:
-  - {name: envoy.resource_monitors.injected_resource, typed_config: {"@type": type.googleapis.com/envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig, filename: %[3]s}}
-  loadshed_points:
-  - {name: envoy.load_shed_points.%[4]s, triggers: [{name: envoy.resource_monitors.injected_resource, threshold: {value: 0.9}}]}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-  clusters:
-  - {name: c, type: STATIC, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: %[1]s}}]}]}}
+  - {name: envoy.resource_monitors.injected_resource, typed_config: {"@type": type.googleapis.com/envoy.extensions.resource_monitors.injected_resource.v3.InjectedResourceConfig, filename: ` + path + `}}
 `
+}
 
 // loadShedCases are the points with what a new connection and one that was used before
 // get, and what counts it. They differ from Envoy where envoy is set.
@@ -60,41 +41,24 @@ var loadShedCases = []struct {
 // TestLoadShedPointsAreEnvoys: the same bootstrap sheds the same, of the sidecar and of
 // Envoy.
 func TestLoadShedPointsAreEnvoys(t *testing.T) {
-	for _, program := range []string{"sidecar", "envoy"} {
+	mesh.Both(t, func(t *testing.T, program string) {
 		for _, tt := range loadShedCases {
-			t.Run(program+" "+tt.point, func(t *testing.T) {
-				if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-					t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-				}
-				dir, admin, listen := t.TempDir(), mesh.FreeAddress(t), mesh.FreeAddress(t)
-				f := &statsOfFiles{t: t, dir: dir}
+			t.Run(tt.point, func(t *testing.T) {
+				f := newOfFiles(t)
 				f.write("pressure", "0")
-				text := fmt.Sprintf(loadShedBootstrap, detailsAddress(admin), detailsAddress(listen), filepath.Join(dir, "pressure"), tt.point)
-				if program == "envoy" {
-					f.proxy = mesh.StartEnvoy(t, dir, text, admin)
-				} else {
-					f.proxy = mesh.StartFile(t, dir, text, admin)
-				}
-				stat := func(name string) string {
-					body, err := mesh.Get("http://" + admin + "/stats")
-					if err != nil {
-						return err.Error()
-					}
-					for line := range strings.Lines(body) {
-						if n, value, _ := strings.Cut(strings.TrimSpace(line), ": "); n == name {
-							return value
-						}
-					}
-					return "missing"
-				}
-				used := shedDial(t, listen)
+				f.start(program, mesh.Bootstrap{
+					Top:      injected(filepath.Join(f.dir, "pressure")) + "  loadshed_points: [{name: envoy.load_shed_points." + tt.point + ", triggers: [{name: envoy.resource_monitors.injected_resource, threshold: {value: 0.9}}]}]",
+					Routes:   mesh.AllTo("c"),
+					Clusters: mesh.StaticCluster("c", "", f.admin),
+				})
+				used := shedDial(t, f.listen)
 				if got := used.get(); got != "200" {
 					t.Fatalf("without pressure there is %s", got)
 				}
 				f.write("pressure", "0.95")
 				scope := "overload.envoy.load_shed_points." + tt.point + "."
 				f.proxy.Await(routeLimit, "overload", func() error {
-					if got := stat(scope + "scale_percent"); got != "100" {
+					if got := f.stat(scope + "scale_percent"); got != "100" {
 						return fmt.Errorf("scale_percent is %s", got)
 					}
 					return nil
@@ -103,7 +67,7 @@ func TestLoadShedPointsAreEnvoys(t *testing.T) {
 				if program == "envoy" && tt.envoy != "" {
 					fresh, old = tt.envoy, tt.envoy
 				}
-				if got := shedDial(t, listen).get(); got != fresh {
+				if got := shedDial(t, f.listen).get(); got != fresh {
 					t.Errorf("a new connection gets %q, want %q", got, fresh)
 				}
 				if got := used.get(); got != old {
@@ -113,13 +77,13 @@ func TestLoadShedPointsAreEnvoys(t *testing.T) {
 					if !strings.Contains(name, ".") {
 						name = scope + name
 					}
-					if got := stat(name); got != want {
+					if got := f.stat(name); got != want {
 						t.Errorf("%s is %s, want %s", name, got, want)
 					}
 				}
 			})
 		}
-	}
+	})
 }
 
 // shedConn is a connection of HTTP/1.1.

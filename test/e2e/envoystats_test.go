@@ -17,17 +17,41 @@ import (
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
 
-// statsOfFiles is a proxy whose secrets and filter come from files (SDS, ECDS).
-type statsOfFiles struct {
+// ofFiles is a proxy that follows files, such as ones with its secrets and a filter (SDS,
+// ECDS).
+type ofFiles struct {
 	t                  *testing.T
 	dir, admin, listen string
-	proxy              interface {
-		Await(limit time.Duration, what string, check func() error)
+	proxy              *mesh.Process
+}
+
+func newOfFiles(t *testing.T) *ofFiles {
+	return &ofFiles{t: t, dir: t.TempDir(), admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)}
+}
+
+// start starts it with a bootstrap for its addresses.
+func (f *ofFiles) start(program string, b mesh.Bootstrap) {
+	f.t.Helper()
+	b.Admin, b.Listen = f.admin, f.listen
+	f.proxy = mesh.StartProxy(f.t, program, f.dir, b.String(), f.admin)
+}
+
+// stat is the text of a number of the admin port.
+func (f *ofFiles) stat(name string) string {
+	body, err := mesh.Get("http://" + f.admin + "/stats")
+	if err != nil {
+		return err.Error()
 	}
+	for line := range strings.Lines(body) {
+		if n, value, _ := strings.Cut(strings.TrimSpace(line), ": "); n == name {
+			return value
+		}
+	}
+	return "missing"
 }
 
 // write replaces a file as a whole, which Envoy looks for.
-func (f *statsOfFiles) write(name, text string) {
+func (f *ofFiles) write(name, text string) {
 	f.t.Helper()
 	path := filepath.Join(f.dir, name)
 	if err := os.WriteFile(path+".new", []byte(text), 0o600); err != nil {
@@ -41,7 +65,7 @@ func (f *statsOfFiles) write(name, text string) {
 func inYAML(b []byte) string { return fmt.Sprintf("%q", b) }
 
 // certificate puts c into service.
-func (f *statsOfFiles) certificate(c *tls.Certificate) {
+func (f *ofFiles) certificate(c *tls.Certificate) {
 	f.t.Helper()
 	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
@@ -55,7 +79,7 @@ func (f *statsOfFiles) certificate(c *tls.Certificate) {
 }
 
 // filter puts a configuration of the filter into service.
-func (f *statsOfFiles) filter(config string) {
+func (f *ofFiles) filter(config string) {
 	f.write("ecds.yaml", `resources:
 - "@type": type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig
   name: of.calls
@@ -63,47 +87,34 @@ func (f *statsOfFiles) filter(config string) {
 `)
 }
 
-func (f *statsOfFiles) bootstrap() string {
-	return fmt.Sprintf(`
-node: {id: stats, cluster: stats}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-          http_filters:
+func (f *ofFiles) bootstrap() mesh.Bootstrap {
+	return mesh.Bootstrap{
+		Routes: mesh.AllTo("c"),
+		Filters: fmt.Sprintf(`
           - name: of.calls
             config_discovery:
-              config_source: {path_config_source: {path: %[3]s/ecds.yaml}}
+              config_source: {path_config_source: {path: %s/ecds.yaml}}
               type_urls: [type.googleapis.com/envoy.extensions.filters.http.grpc_stats.v3.FilterConfig]
-          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
+`, f.dir),
+		Chain: fmt.Sprintf(`
       transport_socket:
         name: tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
           common_tls_context: &own
-            tls_certificate_sds_secret_configs: [{name: "spiffe://mesh/a:b", sds_config: {path_config_source: {path: %[3]s/cert.yaml}}}]
-            validation_context_sds_secret_config: {name: roots, sds_config: {path_config_source: {path: %[3]s/roots.yaml}}}
-  clusters:
-  - name: c
-    type: STATIC
-    connect_timeout: 1s
-    load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: 9}}}}]}]}
+            tls_certificate_sds_secret_configs: [{name: "spiffe://mesh/a:b", sds_config: {path_config_source: {path: %[1]s/cert.yaml}}}]
+            validation_context_sds_secret_config: {name: roots, sds_config: {path_config_source: {path: %[1]s/roots.yaml}}}
+`, f.dir),
+		Clusters: mesh.StaticCluster("c", `
     transport_socket:
       name: tls
       typed_config: {"@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext, common_tls_context: *own}
-`, detailsAddress(f.admin), detailsAddress(f.listen), f.dir)
+`, "127.0.0.1:9"),
+	}
 }
 
 // want waits until the stats of certificates and of the filter are exactly these.
-func (f *statsOfFiles) want(when string, own, roots time.Time, counts map[string]int64) {
+func (f *ofFiles) want(when string, own, roots time.Time, counts map[string]int64) {
 	f.t.Helper()
 	want := map[string]int64{}
 	for _, scope := range []string{"listener." + strings.ReplaceAll(f.listen, ":", "_"), "cluster.c"} {
@@ -152,34 +163,25 @@ func TestStatsOfCertificatesAndFiltersAreEnvoys(t *testing.T) {
 		}
 		return c, leaf.NotAfter
 	}
-	for _, program := range []string{"sidecar", "envoy"} {
-		t.Run(program, func(t *testing.T) {
-			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-			}
-			f := &statsOfFiles{t: t, dir: t.TempDir(), admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)}
-			f.write("roots.yaml", fmt.Sprintf(`resources:
+	mesh.Both(t, func(t *testing.T, program string) {
+		f := newOfFiles(t)
+		f.write("roots.yaml", fmt.Sprintf(`resources:
 - "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret
   name: roots
   validation_context: {trusted_ca: {inline_string: %s}}
 `, inYAML(roots)))
-			first, until := issue(time.Hour)
-			f.certificate(first)
-			f.filter("grpc_stats.v3.FilterConfig, stats_for_all_methods: false")
-			if program == "envoy" {
-				f.proxy = mesh.StartEnvoy(t, f.dir, f.bootstrap(), f.admin)
-			} else {
-				f.proxy = mesh.StartFile(t, f.dir, f.bootstrap(), f.admin)
-			}
-			f.want("at first", until, a.certificate.NotAfter, map[string]int64{"config_reload": 1, "config_fail": 0, "config_conflict": 0})
+		first, until := issue(time.Hour)
+		f.certificate(first)
+		f.filter("grpc_stats.v3.FilterConfig, stats_for_all_methods: false")
+		f.start(program, f.bootstrap())
+		f.want("at first", until, a.certificate.NotAfter, map[string]int64{"config_reload": 1, "config_fail": 0, "config_conflict": 0})
 
-			next, later := issue(5 * time.Hour)
-			f.certificate(next)
-			f.filter("grpc_stats.v3.FilterConfig, stats_for_all_methods: true")
-			f.want("after a rotation", later, a.certificate.NotAfter, map[string]int64{"config_reload": 2, "config_fail": 0, "config_conflict": 0})
+		next, later := issue(5 * time.Hour)
+		f.certificate(next)
+		f.filter("grpc_stats.v3.FilterConfig, stats_for_all_methods: true")
+		f.want("after a rotation", later, a.certificate.NotAfter, map[string]int64{"config_reload": 2, "config_fail": 0, "config_conflict": 0})
 
-			f.filter("router.v3.Router")
-			f.want("after a filter that is refused", later, a.certificate.NotAfter, map[string]int64{"config_reload": 2, "config_fail": 1, "config_conflict": 0})
-		})
-	}
+		f.filter("router.v3.Router")
+		f.want("after a filter that is refused", later, a.certificate.NotAfter, map[string]int64{"config_reload": 2, "config_fail": 1, "config_conflict": 0})
+	})
 }

@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"fmt"
 	"maps"
-	"os"
 	"strings"
 	"testing"
 
@@ -71,7 +70,7 @@ var (
 
 // subscriptions is a proxy that gets all it has from files, or by ADS.
 type subscriptions struct {
-	*statsOfFiles
+	*ofFiles
 	api string // "file", "GRPC", "DELTA_GRPC"
 	// twice says that a refusal counts as two attempts where the response could be decoded:
 	// of Envoy, on a delta stream.
@@ -122,7 +121,7 @@ func (s *subscriptions) sourced(text string) string {
 }
 
 func (s *subscriptions) listener(name, address, routes string) string {
-	return strings.NewReplacer("NAME", name, "ADDRESS", detailsAddress(address), "ROUTES", routes).Replace(subscribedListener)
+	return strings.NewReplacer("NAME", name, "ADDRESS", mesh.SocketAddress(address), "ROUTES", routes).Replace(subscribedListener)
 }
 
 func (s *subscriptions) bootstrap() string {
@@ -134,14 +133,9 @@ func (s *subscriptions) bootstrap() string {
   ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
 static_resources:
   clusters:
-  - name: xds
-    type: STATIC
-    connect_timeout: 1s
-    typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}
-    load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}
-`, s.api, detailsAddress(s.server.Addr))
+%s`, s.api, mesh.StaticCluster("xds", mesh.ToHTTP2, s.server.Addr))
 	}
-	return fmt.Sprintf("node: {id: stats, cluster: stats}\nadmin: {address: %s}\ndynamic_resources:\n  cds_config: %s\n  lds_config: %s", detailsAddress(s.admin), by("clusters"), by("listeners")) + ads
+	return fmt.Sprintf("node: {id: stats, cluster: stats}\nadmin: {address: %s}\ndynamic_resources:\n  cds_config: %s\n  lds_config: %s", mesh.SocketAddress(s.admin), by("clusters"), by("listeners")) + ads
 }
 
 // got are the stats of subscriptions, without those that are times.
@@ -228,13 +222,10 @@ func differences(a, b map[string]uint64) map[string]uint64 {
 // TestStatsOfSubscriptionsAreEnvoys: the same resources, from files and by ADS, changed,
 // refused and lost with their source, are counted alike, of the sidecar and of Envoy.
 func TestStatsOfSubscriptionsAreEnvoys(t *testing.T) {
-	for _, program := range []string{"sidecar", "envoy"} {
+	mesh.Both(t, func(t *testing.T, program string) {
 		for _, api := range []string{"file", "GRPC", "DELTA_GRPC"} {
-			t.Run(program+" "+api, func(t *testing.T) {
-				if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-					t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-				}
-				s := &subscriptions{api: api, want: map[string]uint64{}, statsOfFiles: &statsOfFiles{t: t, dir: t.TempDir(), admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)}}
+			t.Run(api, func(t *testing.T) {
+				s := &subscriptions{api: api, want: map[string]uint64{}, ofFiles: newOfFiles(t)}
 				if api != "file" {
 					s.server = xdstest.StartRaw(t)
 				}
@@ -242,7 +233,7 @@ func TestStatsOfSubscriptionsAreEnvoys(t *testing.T) {
 				s.run(program)
 			})
 		}
-	}
+	})
 }
 
 func (s *subscriptions) run(program string) {
@@ -271,11 +262,7 @@ func (s *subscriptions) run(program string) {
 	s.want["http.in.rds.r_1.version"] = s.send("routes", subscribedRoutes)
 	s.want["cluster_manager.cds.version"] = s.send("clusters", subscribedClusters)
 	s.want["listener_manager.lds.version"] = s.send("listeners", listeners)
-	if program == "envoy" {
-		s.proxy = mesh.StartEnvoy(s.t, s.dir, s.bootstrap(), s.admin)
-	} else {
-		s.proxy = mesh.StartFile(s.t, s.dir, s.bootstrap(), s.admin)
-	}
+	s.proxy = mesh.StartProxy(s.t, program, s.dir, s.bootstrap(), s.admin)
 	s.awaits("at first", "", 0)
 
 	const taken, refused = "update_success", "update_rejected"

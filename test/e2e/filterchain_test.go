@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +39,7 @@ func oneOf[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 // TestFilterChainsAreChosenAsEnvoyDoes compares, over random chains and connections,
 // which chain a connection gets. A PROXY header says where it is from and goes to.
 func TestFilterChainsAreChosenAsEnvoyDoes(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
+	mesh.NeedPeers(t)
 	const listeners, chains, connections = 12, 10, 60
 	rng := rand.New(rand.NewPCG(1, 40))
 	var upstreams []string
@@ -104,7 +101,7 @@ func newChains(t *testing.T, rng *rand.Rand, listeners, chains int, upstreams []
 	t.Helper()
 	s := &chainSet{dir: t.TempDir(), admin: mesh.FreeAddress(t)}
 	var b strings.Builder
-	fmt.Fprintf(&b, "node: {id: chains, cluster: chains}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", detailsAddress(s.admin))
+	fmt.Fprintf(&b, "node: {id: chains, cluster: chains}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n", mesh.SocketAddress(s.admin))
 	proxyTo := func(i int) string {
 		return fmt.Sprintf(`filters: [{name: t, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: c%d}}]`, i)
 	}
@@ -125,14 +122,14 @@ func newChains(t *testing.T, rng *rand.Rand, listeners, chains int, upstreams []
 		}
 		s.chains = append(s.chains, list.String())
 		fmt.Fprintf(&b, "  - name: l%d\n    address: %s\n    listener_filters:\n    - {name: p, %sproxy_protocol.v3.ProxyProtocol}}\n    - {name: t, %stls_inspector.v3.TlsInspector}}\n    filter_chains:\n%s",
-			i, detailsAddress(address), types, types, list.String())
+			i, mesh.SocketAddress(address), types, types, list.String())
 		if rng.IntN(2) == 0 {
 			fmt.Fprintf(&b, "    default_filter_chain: {name: last, %s}\n", proxyTo(chains))
 		}
 	}
 	b.WriteString("  clusters:\n")
 	for i, u := range upstreams {
-		fmt.Fprintf(&b, "  - {name: c%d, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c%d, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}\n", i, i, detailsAddress(u))
+		fmt.Fprintf(&b, "  - {name: c%d, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c%d, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}\n", i, i, mesh.SocketAddress(u))
 	}
 	s.text = b.String()
 	return s

@@ -96,45 +96,16 @@ func newCheckedUp(t *testing.T) *checkedUp {
 
 func (c *checkedUp) bootstrap() string {
 	const often = "timeout: 0.4s, interval: 0.2s, no_traffic_interval: 0.2s, unhealthy_threshold: 2, healthy_threshold: 2, always_log_health_check_failures: false"
-	ends := func(list ...string) string {
-		var b []string
-		for _, a := range list {
-			b = append(b, "{endpoint: {address: "+detailsAddress(a)+"}}")
-		}
-		return "[{lb_endpoints: [" + strings.Join(b, ", ") + "]}]"
-	}
-	return fmt.Sprintf(`
-node: {id: checks, cluster: checks}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: web}}]}]}
-          http_filters:
-          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: web
-    type: STATIC
+	return mesh.Bootstrap{
+		Admin: c.admin, Listen: c.listen,
+		Routes: mesh.AllTo("web"),
+		Clusters: mesh.StaticCluster("web", fmt.Sprintf(`
     common_lb_config: {healthy_panic_threshold: {value: 0}}
-    load_assignment: {cluster_name: web, endpoints: %[3]s}
-    health_checks: [{%[6]s, event_log_path: %[7]s, http_health_check: {path: /healthz}}]
-  - name: calls
-    type: STATIC
-    typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}
-    load_assignment: {cluster_name: calls, endpoints: %[4]s}
-    health_checks: [{%[6]s, grpc_health_check: {service_name: orders}}]
-  - name: bytes
-    type: STATIC
-    load_assignment: {cluster_name: bytes, endpoints: %[5]s}
-    health_checks: [{%[6]s, tcp_health_check: {send: {text: "50494e47"}, receive: [{text: "504f4e47"}]}}]
-`, detailsAddress(c.admin), detailsAddress(c.listen), ends(c.one.address, c.two.address, c.hung), ends(c.callsAt), ends(c.hung), often, filepath.Join(c.dir, "events"))
+    health_checks: [{%s, event_log_path: %s, http_health_check: {path: /healthz}}]
+`, often, filepath.Join(c.dir, "events")), c.one.address, c.two.address, c.hung) +
+			mesh.StaticCluster("calls", mesh.ToHTTP2+"    health_checks: [{"+often+", grpc_health_check: {service_name: orders}}]", c.callsAt) +
+			mesh.StaticCluster("bytes", "    health_checks: [{"+often+`, tcp_health_check: {send: {text: "50494e47"}, receive: [{text: "504f4e47"}]}}]`, c.hung),
+	}.String()
 }
 
 // flags waits for what /clusters says of an endpoint, and returns how long that took.
@@ -248,9 +219,7 @@ func TestAnInstanceThatFailsItsHealthCheckLeavesAndComesBack(t *testing.T) {
 }
 
 func TestHealthChecksAreEnvoys(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("needs Envoy: set OUTRIGGER_PEERS=1")
-	}
+	mesh.NeedPeers(t)
 	var got [2]map[string][]string
 	for i := range got {
 		c := newCheckedUp(t)

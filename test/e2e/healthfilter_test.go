@@ -5,7 +5,6 @@ package e2e_test
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -20,32 +19,16 @@ func filtered(admin, listen, app string) string {
           - name: "health` + path + `"
             typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.health_check.v3.HealthCheck, headers: [{name: ":path", string_match: {exact: ` + path + `}}], ` + config + `}`
 	}
-	return fmt.Sprintf(`
-node: {id: checks, cluster: own-service}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: web}}]}]}
-          http_filters:%[4]s
-          - {name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
-  clusters:
-  - name: web
-    type: STATIC
-    load_assignment: {cluster_name: web, endpoints: [{lb_endpoints: [{endpoint: {address: %[3]s}}]}]}
-`, detailsAddress(admin), detailsAddress(listen), detailsAddress(app),
-		filter("/own", "pass_through_mode: false")+
-			filter("/enough", "pass_through_mode: false, cluster_min_healthy_percentages: {web: {value: 50}}")+
-			filter("/nobody", "pass_through_mode: false, cluster_min_healthy_percentages: {other: {value: 1}}")+
-			filter("/through", "pass_through_mode: true")+
-			filter("/kept", "pass_through_mode: true, cache_time: 600s"))
+	return mesh.Bootstrap{
+		Admin: admin, Listen: listen, Service: "own-service",
+		Routes: mesh.AllTo("web"),
+		Filters: filter("/own", "pass_through_mode: false") +
+			filter("/enough", "pass_through_mode: false, cluster_min_healthy_percentages: {web: {value: 50}}") +
+			filter("/nobody", "pass_through_mode: false, cluster_min_healthy_percentages: {other: {value: 1}}") +
+			filter("/through", "pass_through_mode: true") +
+			filter("/kept", "pass_through_mode: true, cache_time: 600s"),
+		Clusters: mesh.StaticCluster("web", "", app),
+	}.String()
 }
 
 // answers asks at all paths, while health checks pass, fail and pass again.
@@ -93,27 +76,27 @@ func TestTheFilterOfHealthChecksAnswers(t *testing.T) {
 			t.Errorf("got  %s\nwant %s", got[i], want)
 		}
 	}
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		return
-	}
-	dir, admin, listen = t.TempDir(), mesh.FreeAddress(t), mesh.FreeAddress(t)
-	mesh.StartEnvoy(t, dir, filtered(admin, listen, app.address), admin)
-	envoys := answers(t, admin, listen, app)
-	// Two differences are meant. In Envoy the other filters of the chain, for which it is an
-	// ordinary request, say that checks fail; and an answer of its own while they fail is
-	// kept as if it were the upstream's, and given when they pass again.
-	for _, list := range [][]string{got, envoys} {
-		for i, line := range list {
-			if !strings.Contains(line, "/other") {
-				line, _ = strings.CutSuffix(line, ", X-Envoy-Immediate-Health-Check-Fail true")
+	t.Run("as Envoy's", func(t *testing.T) {
+		mesh.NeedPeers(t)
+		dir, admin, listen := t.TempDir(), mesh.FreeAddress(t), mesh.FreeAddress(t)
+		mesh.StartEnvoy(t, dir, filtered(admin, listen, app.address), admin)
+		envoys := answers(t, admin, listen, app)
+		// Two differences are meant. In Envoy the other filters of the chain, for which it is an
+		// ordinary request, say that checks fail; and an answer of its own while they fail is
+		// kept as if it were the upstream's, and given when they pass again.
+		for _, list := range [][]string{got, envoys} {
+			for i, line := range list {
+				if !strings.Contains(line, "/other") {
+					line, _ = strings.CutSuffix(line, ", X-Envoy-Immediate-Health-Check-Fail true")
+				}
+				if strings.HasPrefix(line, "ok    /kept") {
+					line = "ok    /kept"
+				}
+				list[i] = line
 			}
-			if strings.HasPrefix(line, "ok    /kept") {
-				line = "ok    /kept"
-			}
-			list[i] = line
 		}
-	}
-	if !slices.Equal(got, envoys) {
-		t.Errorf("ours\n%s\nEnvoy's\n%s", strings.Join(got, "\n"), strings.Join(envoys, "\n"))
-	}
+		if !slices.Equal(got, envoys) {
+			t.Errorf("ours\n%s\nEnvoy's\n%s", strings.Join(got, "\n"), strings.Join(envoys, "\n"))
+		}
+	})
 }

@@ -59,23 +59,10 @@ func newByHostileName(t *testing.T) *byHostileName {
 	s.Start()
 	t.Cleanup(s.Close)
 	admin := mesh.FreeAddress(t)
-	const types = "type.googleapis.com/envoy.extensions."
-	b.Sidecar = mesh.StartFile(t, t.TempDir(), fmt.Sprintf(`
-node: {id: a, cluster: a}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": %[3]sfilters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-          http_filters: [{name: router, typed_config: {"@type": %[3]sfilters.http.router.v3.Router}}]
-  clusters:
+	b.Sidecar = mesh.StartFile(t, t.TempDir(), mesh.Bootstrap{
+		Admin: admin, Listen: b.listen,
+		Routes: mesh.AllTo("c"),
+		Clusters: fmt.Sprintf(`
   - name: c
     type: STRICT_DNS
     connect_timeout: 1s
@@ -86,13 +73,14 @@ static_resources:
     typed_dns_resolver_config:
       name: envoy.network.dns_resolver.cares
       typed_config:
-        "@type": %[3]snetwork.dns_resolver.cares.v3.CaresDnsResolverConfig
-        resolvers: [%[4]s]
+        "@type": type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig
+        resolvers: [%s]
         dns_resolver_options: {no_default_search_domain: true}
         query_timeout_seconds: 1
         query_tries: 1
-    load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: app.test, port_value: %[5]d}}}}]}]}
-`, detailsAddress(admin), detailsAddress(b.listen), types, detailsAddress(b.dns.Addr().String()), l.Addr().(*net.TCPAddr).Port), admin)
+    load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: {socket_address: {address: app.test, port_value: %d}}}}]}]}
+`, mesh.SocketAddress(b.dns.Addr().String()), l.Addr().(*net.TCPAddr).Port),
+	}.String(), admin)
 	return b
 }
 

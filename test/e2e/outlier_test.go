@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -113,14 +112,14 @@ func newOutlierRig(t *testing.T, endpoints []string) *outlierRig {
 		fmt.Fprintf(&listeners, `
   - {name: %[1]s, address: %[2]s, filter_chains: [{filters: [{name: h, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, stat_prefix: h,
       route_config: {virtual_hosts: [{name: v, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: %[1]s, timeout: 0.1s}}]}]},
-      http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}`, c.name, detailsAddress(r.listen[c.name]))
+      http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]}}]}]}`, c.name, mesh.SocketAddress(r.listen[c.name]))
 		list := ""
 		for h := range max(c.hosts, 1) {
 			a := endpoints[h]
 			if c.nowhere {
 				a = "127.0.0.1:1"
 			}
-			list += fmt.Sprintf("{endpoint: {address: %s}},", detailsAddress(a))
+			list += fmt.Sprintf("{endpoint: {address: %s}},", mesh.SocketAddress(a))
 		}
 		fmt.Fprintf(&clusters, `
   - {name: %[1]s, type: STATIC, connect_timeout: 1s, lb_policy: ROUND_ROBIN, common_lb_config: {healthy_panic_threshold: {value: 50}},
@@ -128,7 +127,7 @@ func newOutlierRig(t *testing.T, endpoints []string) *outlierRig {
      typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, %[4]s explicit_http_config: {http_protocol_options: {}}}}}`,
 			c.name, list, c.detect, c.http)
 	}
-	r.text = fmt.Sprintf("node: {id: o, cluster: o}\nadmin: {address: %s}\nstatic_resources:\n  listeners:%s\n  clusters:%s\n", detailsAddress(r.admin), listeners.String(), clusters.String())
+	r.text = fmt.Sprintf("node: {id: o, cluster: o}\nadmin: {address: %s}\nstatic_resources:\n  listeners:%s\n  clusters:%s\n", mesh.SocketAddress(r.admin), listeners.String(), clusters.String())
 	return r
 }
 
@@ -212,9 +211,7 @@ func (c *outlierCase) text(m map[string]int) string {
 // TestOutliersAreEnvoys: the same answers lead to the same ejections and the same
 // stats, of the sidecar and of Envoy.
 func TestOutliersAreEnvoys(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
+	mesh.NeedPeers(t)
 	var endpoints []string
 	for i := range 6 {
 		endpoints = append(endpoints, startAnswering(t, i))

@@ -18,30 +18,6 @@ import (
 	"github.com/outrigger-mesh/outrigger/test/e2e/mesh"
 )
 
-const outlierLogBootstrap = `
-node: {id: outliers, cluster: web}
-admin: {address: %[1]s}
-cluster_manager: {outlier_detection: {event_log_path: %[4]s}}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          http_filters: [{name: router, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}]
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-  clusters:
-  - name: c
-    type: STATIC
-    connect_timeout: 1s
-    outlier_detection: {consecutive_5xx: 3, interval: 0.1s, base_ejection_time: 0.1s, max_ejection_percent: 100, enforcing_consecutive_gateway_failure: 0, consecutive_gateway_failure: 2}
-    load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: %[3]s}}]}]}
-`
-
 // outlierEvents are the events in a file, without what depends on time.
 func outlierEvents(path string) (out []map[string]any, err error) {
 	text, err := os.ReadFile(path)
@@ -92,47 +68,42 @@ func TestTheLogOfEjectionsIsEnvoys(t *testing.T) {
 		event("CONSECUTIVE_5XX", "EJECT", 2, true, both),
 		event("CONSECUTIVE_5XX", "UNEJECT", 2, false, since),
 	}
-	for _, program := range []string{"sidecar", "envoy"} {
-		t.Run(program, func(t *testing.T) {
-			if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-			}
-			dir, admin, listen := t.TempDir(), mesh.FreeAddress(t), mesh.FreeAddress(t)
-			path := filepath.Join(dir, "ejections.log")
-			text := fmt.Sprintf(outlierLogBootstrap, detailsAddress(admin), detailsAddress(listen), detailsAddress(upstream), path)
-			f := &statsOfFiles{t: t, dir: dir}
-			if program == "envoy" {
-				f.proxy = mesh.StartEnvoy(t, dir, text, admin)
-			} else {
-				f.proxy = mesh.StartFile(t, dir, text, admin)
-			}
-			fails := func(want []map[string]any) {
-				t.Helper()
-				for range 3 {
-					if a, err := mesh.Call(listen, "a", "/"); err != nil || a.Status != http.StatusServiceUnavailable {
-						t.Fatalf("%+v, %v", a, err)
-					}
-				}
-				f.proxy.Await(routeLimit, "the events of an ejection and a return", func() error {
-					got, err := outlierEvents(path)
-					if err == nil && !slices.EqualFunc(got, want, func(a, b map[string]any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
-						err = fmt.Errorf("got %v, want %v", got, want)
-					}
-					return err
-				})
-			}
-			fails(first)
-			if err := os.Rename(path, path+".1"); err != nil {
-				t.Fatal(err)
-			}
-			resp, err := http.Post("http://"+admin+"/reopen_logs", "", nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
-				t.Fatalf("%s, %v", resp.Status, err)
-			}
-			fails(second)
+	mesh.Both(t, func(t *testing.T, program string) {
+		f := newOfFiles(t)
+		path := filepath.Join(f.dir, "ejections.log")
+		f.start(program, mesh.Bootstrap{
+			Top:    "cluster_manager: {outlier_detection: {event_log_path: " + path + "}}",
+			Routes: mesh.AllTo("c"),
+			Clusters: mesh.StaticCluster("c",
+				"    outlier_detection: {consecutive_5xx: 3, interval: 0.1s, base_ejection_time: 0.1s, max_ejection_percent: 100, enforcing_consecutive_gateway_failure: 0, consecutive_gateway_failure: 2}",
+				upstream),
 		})
-	}
+		fails := func(want []map[string]any) {
+			t.Helper()
+			for range 3 {
+				if a, err := mesh.Call(f.listen, "a", "/"); err != nil || a.Status != http.StatusServiceUnavailable {
+					t.Fatalf("%+v, %v", a, err)
+				}
+			}
+			f.proxy.Await(routeLimit, "the events of an ejection and a return", func() error {
+				got, err := outlierEvents(path)
+				if err == nil && !slices.EqualFunc(got, want, func(a, b map[string]any) bool { return fmt.Sprint(a) == fmt.Sprint(b) }) {
+					err = fmt.Errorf("got %v, want %v", got, want)
+				}
+				return err
+			})
+		}
+		fails(first)
+		if err := os.Rename(path, path+".1"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.Post("http://"+f.admin+"/reopen_logs", "", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := resp.Body.Close(); err != nil || resp.StatusCode != http.StatusOK {
+			t.Fatalf("%s, %v", resp.Status, err)
+		}
+		fails(second)
+	})
 }

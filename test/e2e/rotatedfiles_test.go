@@ -67,23 +67,17 @@ func TestCertificatesInFilesRotateBySwappedLinks(t *testing.T) {
 `, dir))
 	admin, listen := mesh.FreeAddress(t), mesh.FreeAddress(t)
 	upstream := namedUpstream(t, "x")
-	s := mesh.StartFile(t, t.TempDir(), fmt.Sprintf(`
-node: {id: files, cluster: files}
-admin: {address: %s}
-static_resources:
-  listeners:
-  - name: in
-    address: %s
-    filter_chains:
-    - filters: [{name: t, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: t, cluster: c}}]
+	s := mesh.StartFile(t, t.TempDir(), mesh.Bootstrap{
+		Admin: admin, Listen: listen, TCP: "c",
+		Chain: `
       transport_socket:
         name: tls
         typed_config:
           "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext
-          common_tls_context: {tls_certificate_sds_secret_configs: [{name: web, sds_config: {path_config_source: {path: %s/sds.yaml}}}]}
-  clusters:
-  - {name: c, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}
-`, detailsAddress(admin), detailsAddress(listen), dir, detailsAddress(upstream)), admin)
+          common_tls_context: {tls_certificate_sds_secret_configs: [{name: web, sds_config: {path_config_source: {path: ` + dir + `/sds.yaml}}}]}
+`,
+		Clusters: mesh.StaticCluster("c", "", upstream),
+	}.String(), admin)
 	var expires int64 // Unix time, of what was served last
 	served := func() (string, error) {
 		c, err := tls.DialWithDialer(&net.Dialer{Timeout: routeLimit}, "tcp", listen, &tls.Config{ServerName: "x", InsecureSkipVerify: true}) //nolint:gosec // the names are looked at

@@ -36,39 +36,26 @@ func TestAnEncryptedSessionIsKeptBySidecarsWithItsKey(t *testing.T) {
 	for i := range 4 {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, i) }))
 		t.Cleanup(s.Close)
-		endpoints = append(endpoints, fmt.Sprintf("{endpoint: {address: %s}}", detailsAddress(strings.TrimPrefix(s.URL, "http://"))))
+		endpoints = append(endpoints, s.Listener.Addr().String())
 	}
 	start := func(keys ...string) string {
 		admin, listen := mesh.FreeAddress(t), mesh.FreeAddress(t)
-		const types = "type.googleapis.com/envoy.extensions.filters."
-		mesh.StartFile(t, t.TempDir(), fmt.Sprintf(`
-node: {id: a, cluster: a}
-admin: {address: %[1]s}
-static_resources:
-  listeners:
-  - name: in
-    address: %[2]s
-    filter_chains:
-    - filters:
-      - name: hcm
-        typed_config:
-          "@type": %[4]snetwork.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-          route_config: {virtual_hosts: [{name: all, domains: ["*"], routes: [{match: {prefix: /}, route: {cluster: c}}]}]}
-          http_filters:
+		mesh.StartFile(t, t.TempDir(), mesh.Bootstrap{
+			Admin: admin, Listen: listen,
+			Routes: mesh.AllTo("c"),
+			Filters: `
           - name: session
             typed_config:
-              "@type": %[4]shttp.stateful_session.v3.StatefulSession
+              "@type": type.googleapis.com/envoy.extensions.filters.http.stateful_session.v3.StatefulSession
               session_state:
                 name: encrypted
                 typed_config:
                   "@type": type.googleapis.com/xds.type.v3.TypedStruct
                   type_url: type.googleapis.com/io.outrigger.v1.EncryptedSession
-                  value: {cookie: {name: sid, path: /, ttl: 1h}, keyFiles: [%[5]s]}
-          - {name: router, typed_config: {"@type": %[4]shttp.router.v3.Router}}
-  clusters:
-  - {name: c, type: STATIC, connect_timeout: 1s, load_assignment: {cluster_name: c, endpoints: [{lb_endpoints: [%[3]s]}]}}
-`, detailsAddress(admin), detailsAddress(listen), strings.Join(endpoints, ", "), types, strings.Join(keys, ", ")), admin)
+                  value: {cookie: {name: sid, path: /, ttl: 1h}, keyFiles: [` + strings.Join(keys, ", ") + `]}
+`,
+			Clusters: mesh.StaticCluster("c", "", endpoints...),
+		}.String(), admin)
 		return listen
 	}
 	get := func(listen, cookie string) (body, set string) {

@@ -39,7 +39,7 @@ func (o outcome) worseThan(other outcome) bool {
 // TestNoAutobahnCaseBehavesWorseThanDirect runs the cases against a server directly,
 // through one sidecar, and through two that speak HTTP/2 to each other.
 func TestNoAutobahnCaseBehavesWorseThanDirect(t *testing.T) {
-	needPeers(t)
+	mesh.NeedPeers(t)
 	a := newAutobahn(t)
 	server := a.echo()
 

@@ -4,7 +4,6 @@ package interop
 
 import (
 	"fmt"
-	"net"
 	"strings"
 	"testing"
 
@@ -27,11 +26,6 @@ func newConfig(t testing.TB) *config {
 	return c
 }
 
-func socket(address string) string {
-	host, port, _ := net.SplitHostPort(address)
-	return fmt.Sprintf("{socket_address: {address: %s, port_value: %s}}", host, port)
-}
-
 // listener adds one, and returns where it listens. The transport is the YAML of a
 // transport_socket, filters those of listener and chain.
 func (c *config) listener(transport, listenerFilters, filter string) string {
@@ -40,7 +34,7 @@ func (c *config) listener(transport, listenerFilters, filter string) string {
 		transport = "transport_socket: " + transport + ", "
 	}
 	fmt.Fprintf(&c.listeners, "  - {name: %q, address: %s, listener_filters: [%s], filter_chains: [{%sfilters: [{name: f, typed_config: %s}]}]}\n",
-		a, socket(a), listenerFilters, transport, filter)
+		a, mesh.SocketAddress(a), listenerFilters, transport, filter)
 	return a
 }
 
@@ -48,7 +42,7 @@ func (c *config) listener(transport, listenerFilters, filter string) string {
 func (c *config) cluster(address, fields string) string {
 	name := fmt.Sprintf("c%d", c.clusters.Len()) // where its text begins: no two have the same
 	fmt.Fprintf(&c.clusters, "  - {name: %s, type: STATIC, connect_timeout: 5s, %s load_assignment: {cluster_name: %s, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}}\n",
-		name, fields, name, socket(address))
+		name, fields, name, mesh.SocketAddress(address))
 	return name
 }
 
@@ -76,7 +70,7 @@ func tcp(cluster string) string {
 const http2 = `typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": ` + types + `upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {allow_connect: true}}}},`
 
 func (c *config) text() string {
-	return fmt.Sprintf("node: {id: interop, cluster: interop}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", socket(c.admin), c.listeners.String(), c.clusters.String())
+	return fmt.Sprintf("node: {id: interop, cluster: interop}\nadmin: {address: %s}\nstatic_resources:\n  listeners:\n%s  clusters:\n%s", mesh.SocketAddress(c.admin), c.listeners.String(), c.clusters.String())
 }
 
 // sidecar starts ours with the configuration, envoy the other.

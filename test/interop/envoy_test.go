@@ -53,7 +53,7 @@ const proxyV2 = `transport_socket: {name: proxy, typed_config: {"@type": ` + typ
 // TestEnvoyIsAPeerOnEitherSide sends every kind of traffic through Envoy and a
 // sidecar, in both orders, by every protocol between the two.
 func TestEnvoyIsAPeerOnEitherSide(t *testing.T) {
-	needPeers(t)
+	mesh.NeedPeers(t)
 	app, echo := mesh.StartApp(t, t.TempDir(), "app"), echoServer(t)
 	paper := newPaper(t)
 	for _, envoyFirst := range []bool{true, false} {

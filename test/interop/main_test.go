@@ -10,10 +10,3 @@ import (
 )
 
 func TestMain(m *testing.M) { os.Exit(mesh.Main(m)) }
-
-func needPeers(t *testing.T) {
-	t.Helper()
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
-}

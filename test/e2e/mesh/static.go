@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 )
 
@@ -43,7 +41,11 @@ func StartStatic(t testing.TB, dir string, o StaticOptions) *Sidecar {
 	t.Helper()
 	s := &Sidecar{ID: "static", Inbound: FreeAddress(t), Admin: FreeAddress(t), Data: filepath.Join(dir, "static")}
 	file := s.Data + ".yaml"
-	if err := os.WriteFile(file, []byte(bootstrap(t, s, o)), 0o600); err != nil {
+	b := Bootstrap{Admin: s.Admin, Listen: s.Inbound, Manager: o.Manager, Routes: AllTo("app", "timeout: 0s"), Clusters: StaticCluster("app", o.Cluster, o.Upstream)}
+	if o.TCP {
+		b.TCP = "app"
+	}
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.argv = []string{cmp.Or(o.Program, Program("sidecar")), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
@@ -101,71 +103,13 @@ dynamic_resources:
   lds_config: {resource_api_version: V3, ads: {}}
 static_resources:
   clusters:
-  - name: xds
-    connect_timeout: 1s
-    http2_protocol_options: {}
-    load_assignment:
-      cluster_name: xds
-      endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-`, socketAddress(t, s.Admin), apiType, socketAddress(t, xds))
+%s`, SocketAddress(s.Admin), apiType, StaticCluster("xds", "    http2_protocol_options: {}", xds))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s.argv = []string{Program("sidecar"), "-c", file, "--concurrency", "1", "--drain-time-s", "1"}
 	s.start(t)
 	return s
-}
-
-const httpFilter = `      - name: envoy.filters.network.http_connection_manager
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: in
-%s          route_config:
-            name: all
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes: [{match: {prefix: /}, route: {cluster: app, timeout: 0s}}]
-          http_filters:
-          - name: envoy.filters.http.router
-            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
-`
-
-const tcpFilter = `      - name: envoy.filters.network.tcp_proxy
-        typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy, stat_prefix: in, cluster: app}
-`
-
-func bootstrap(t testing.TB, s *Sidecar, o StaticOptions) string {
-	t.Helper()
-	filter := fmt.Sprintf(httpFilter, o.Manager)
-	if o.TCP {
-		filter = tcpFilter
-	}
-	return fmt.Sprintf(`node: {id: static, cluster: static}
-admin: {address: %s}
-static_resources:
-  listeners:
-  - name: in
-    address: %s
-    filter_chains:
-    - filters:
-%s  clusters:
-  - name: app
-    type: STATIC
-    connect_timeout: 1s
-%s    load_assignment:
-      cluster_name: app
-      endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]
-`, socketAddress(t, s.Admin), socketAddress(t, s.Inbound), filter, o.Cluster, socketAddress(t, o.Upstream))
-}
-
-func socketAddress(t testing.TB, address string) string {
-	t.Helper()
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("{socket_address: {address: %s, port_value: %s}}", host, port)
 }
 
 // StartFile starts a sidecar with the text of a bootstrap, which has admin as its
@@ -181,29 +125,4 @@ func StartFile(t testing.TB, dir, text, admin string, flags ...string) *Sidecar 
 	s.start(t)
 	s.AwaitReady()
 	return s
-}
-
-// StartEnvoy is StartFile for the real Envoy, which is installed if it is not
-// there yet.
-func StartEnvoy(t testing.TB, dir, text, admin string) *Process {
-	t.Helper()
-	const script = "../peers/envoy"
-	if out, err := exec.Command(script, "install").CombinedOutput(); err != nil {
-		t.Fatalf("install envoy: %v: %s", err, out)
-	}
-	path, err := exec.Command(script, "path").Output()
-	if err != nil {
-		t.Fatalf("path of envoy: %v", err)
-	}
-	file := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := Start(t, "envoy", filepath.Join(dir, "envoy.log"), nil, strings.TrimSpace(string(path)),
-		"-c", file, "--disable-hot-restart", "--concurrency", "1", "-l", "warn", "--file-flush-interval-msec", "20")
-	p.Await(startLimit, "envoy to be ready", func() error {
-		_, err := Get("http://" + admin + "/ready")
-		return err
-	})
-	return p
 }
