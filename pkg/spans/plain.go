@@ -26,21 +26,42 @@ const plainTags = 32
 
 // plainSpan is a span whose texts still lie in the encoding.
 type plainSpan struct {
-	in   []byte // what is left to read
-	seen uint32 // the fields that were there
+	in []byte // what is left to read
 
-	traceID, id, parentID, kind, name []byte
-	timestamp, duration               int64
+	traceID, id, parentID, kind, name []byte // nil: not there
+	timestamp, duration               plainNumber
 	local, remote                     plainEndpoint
 	tags                              [plainTags]struct{ key, value []byte }
 	tagCount                          int
-	debug, shared                     bool
+	tagged                            once
+	debug, shared                     plainTruth
 }
 
 type plainEndpoint struct {
+	once
 	service    []byte
-	ipv4, ipv6 netip.Addr
-	port       int64
+	ipv4, ipv6 netip.Addr // not valid: not there
+	port       plainNumber
+}
+
+type plainNumber struct {
+	once
+	value int64
+}
+
+type plainTruth struct {
+	once
+	value bool
+}
+
+// once says whether a field was there.
+type once bool
+
+// first notes that it is, and says whether it was not before.
+func (o *once) first() bool {
+	was := *o
+	*o = true
+	return !bool(was)
 }
 
 func (p *plainSpan) read(data []byte) bool {
@@ -78,7 +99,7 @@ func (p *plainSpan) skip(c byte) bool {
 	return true
 }
 
-// text reads a string.
+// text reads a string; it is not nil.
 func (p *plainSpan) text() ([]byte, bool) {
 	if !p.skip('"') {
 		return nil, false
@@ -96,103 +117,106 @@ func (p *plainSpan) text() ([]byte, bool) {
 	return nil, false
 }
 
-// number reads a whole number from 0 to 10^18-1.
-func (p *plainSpan) number() (n int64, ok bool) {
-	i := 0
+// value reads a string that was not there before.
+func (p *plainSpan) value(to *[]byte) bool {
+	t, ok := p.text()
+	if !ok || *to != nil {
+		return false
+	}
+	*to = t
+	return true
+}
+
+// number reads a whole number from 0 to 10^18-1 that was not there before.
+func (p *plainSpan) number(to *plainNumber) bool {
+	n, i := int64(0), 0
 	for i < len(p.in) && p.in[i] >= '0' && p.in[i] <= '9' {
 		n = 10*n + int64(p.in[i]-'0')
 		if i++; i > 18 {
-			return 0, false
+			return false
 		}
 	}
 	if i == 0 || i > 1 && p.in[0] == '0' {
-		return 0, false
+		return false
 	}
-	p.in = p.in[i:]
-	return n, true
+	p.in, to.value = p.in[i:], n
+	return to.first()
 }
 
-func (p *plainSpan) truth() (v, ok bool) {
+// truth reads true or false that was not there before.
+func (p *plainSpan) truth(to *plainTruth) bool {
 	for _, w := range [...]string{"true", "false"} {
 		if len(p.in) >= len(w) && string(p.in[:len(w)]) == w {
-			p.in = p.in[len(w):]
-			return w == "true", true
+			p.in, to.value = p.in[len(w):], w == "true"
+			return to.first()
 		}
-	}
-	return false, false
-}
-
-// once notes that a field was there.
-func (p *plainSpan) once(bit int) bool {
-	before := p.seen
-	p.seen |= 1 << bit
-	return p.seen != before
-}
-
-func (p *plainSpan) field(name []byte) (ok bool) {
-	switch string(name) {
-	case "traceId":
-		p.traceID, ok = p.text()
-		return ok && p.once(0)
-	case "id":
-		p.id, ok = p.text()
-		return ok && p.once(1)
-	case "parentId":
-		p.parentID, ok = p.text()
-		return ok && p.once(2)
-	case "kind":
-		p.kind, ok = p.text()
-		return ok && p.once(3)
-	case "name":
-		p.name, ok = p.text()
-		return ok && p.once(4)
-	case "timestamp":
-		p.timestamp, ok = p.number()
-		return ok && p.once(5)
-	case "duration":
-		p.duration, ok = p.number()
-		return ok && p.once(6)
-	case "localEndpoint":
-		return p.once(7) && p.endpoint(&p.local, 16)
-	case "remoteEndpoint":
-		return p.once(8) && p.endpoint(&p.remote, 20)
-	case "tags":
-		return p.once(9) && p.object(p.tag)
-	case "debug":
-		p.debug, ok = p.truth()
-		return ok && p.once(10)
-	case "shared":
-		p.shared, ok = p.truth()
-		return ok && p.once(11)
 	}
 	return false
 }
 
-// endpoint reads one whose fields are noted from the bit on.
-func (p *plainSpan) endpoint(e *plainEndpoint, bit int) bool {
-	return p.object(func(name []byte) (ok bool) {
+func (p *plainSpan) field(name []byte) bool {
+	switch string(name) {
+	case "traceId":
+		return p.value(&p.traceID)
+	case "id":
+		return p.value(&p.id)
+	case "parentId":
+		return p.value(&p.parentID)
+	case "kind":
+		return p.value(&p.kind)
+	case "name":
+		return p.value(&p.name)
+	case "timestamp":
+		return p.number(&p.timestamp)
+	case "duration":
+		return p.number(&p.duration)
+	case "localEndpoint":
+		return p.endpoint(&p.local)
+	case "remoteEndpoint":
+		return p.endpoint(&p.remote)
+	case "tags":
+		return p.tagged.first() && p.object(p.tag)
+	case "debug":
+		return p.truth(&p.debug)
+	case "shared":
+		return p.truth(&p.shared)
+	}
+	return false
+}
+
+// endpoint reads one that was not there before.
+func (p *plainSpan) endpoint(e *plainEndpoint) bool {
+	return e.first() && p.object(func(name []byte) bool {
 		switch string(name) {
 		case "serviceName":
-			e.service, ok = p.text()
-			return ok && p.once(bit)
+			return p.value(&e.service)
 		case "ipv4":
 			t, ok := p.text()
-			e.ipv4 = ipv4(t)
-			return ok && e.ipv4.IsValid() && p.once(bit+1)
+			return ok && put(&e.ipv4, ipv4(t))
 		case "ipv6":
 			t, ok := p.text()
-			if !ok {
-				return false
-			}
-			a, err := netip.ParseAddr(string(t))
-			e.ipv6 = a
-			return err == nil && a.Is6() && !a.Is4In6() && a.Zone() == "" && p.once(bit+2)
+			return ok && put(&e.ipv6, ipv6(t))
 		case "port":
-			e.port, ok = p.number()
-			return ok && e.port <= 65535 && p.once(bit+3)
+			return p.number(&e.port) && e.port.value <= 65535
 		}
 		return false
 	})
+}
+
+// put sets an address that was not there before.
+func put(to *netip.Addr, a netip.Addr) bool {
+	first := !to.IsValid()
+	*to = a
+	return first && a.IsValid()
+}
+
+// ipv6 is the address of eight groups, or none.
+func ipv6(t []byte) netip.Addr {
+	a, err := netip.ParseAddr(string(t))
+	if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
+		return netip.Addr{}
+	}
+	return a
 }
 
 // ipv4 is the address of four numbers, or none.
@@ -245,7 +269,7 @@ func (p *plainSpan) span() (*Span, bool) {
 	texts.Grow(size)
 	s := &Span{
 		TraceID: texts.add(p.traceID), ID: texts.add(p.id), Kind: kind, Name: texts.lower(p.name),
-		Timestamp: p.timestamp, Duration: p.duration, Debug: p.debug, Shared: p.shared,
+		Timestamp: p.timestamp.value, Duration: p.duration.value, Debug: p.debug.value, Shared: p.shared.value,
 		Local: p.local.endpoint(&texts), Remote: p.remote.endpoint(&texts),
 	}
 	if string(p.parentID) != s.ID {
@@ -267,7 +291,7 @@ func (p *plainSpan) span() (*Span, bool) {
 }
 
 func (e *plainEndpoint) endpoint(t *texts) Endpoint {
-	return Endpoint{ServiceName: t.lower(e.service), IPv4: e.ipv4, IPv6: e.ipv6, Port: uint16(e.port)}
+	return Endpoint{ServiceName: t.lower(e.service), IPv4: e.ipv4, IPv6: e.ipv6, Port: uint16(e.port.value)}
 }
 
 func kindOf(b []byte) (Kind, bool) {
