@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	sidecarv1 "github.com/outrigger-mesh/outrigger/api/sidecar/v1"
+	"github.com/outrigger-mesh/outrigger/pkg/broadcast"
 	"github.com/outrigger-mesh/outrigger/pkg/grpcdial"
 	"github.com/outrigger-mesh/outrigger/pkg/identity"
 )
@@ -60,7 +61,8 @@ type Certificates struct {
 	domain      string                // its trust domain
 	watched     bool                  // roots come from a stream that is open
 	status      CertificateStatus
-	subscribers map[chan struct{}]struct{}
+
+	changes broadcast.Signal
 }
 
 var _ identity.Source = (*Certificates)(nil)
@@ -94,7 +96,7 @@ func NewCertificates(c CertificatesConfig) *Certificates {
 		r.max = certificateMaxWait
 	}
 	return &Certificates{
-		config: c, log: c.Logger, now: c.Now, renewal: r, domain: c.TrustDomain, subscribers: map[chan struct{}]struct{}{},
+		config: c, log: c.Logger, now: c.Now, renewal: r, domain: c.TrustDomain,
 	}
 }
 
@@ -106,17 +108,7 @@ func (c *Certificates) Credentials() *identity.Credentials {
 }
 
 // Changes implements identity.Source.
-func (c *Certificates) Changes() (changed <-chan struct{}, stop func()) {
-	ch := make(chan struct{}, 1)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.subscribers[ch] = struct{}{}
-	return ch, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		delete(c.subscribers, ch)
-	}
-}
+func (c *Certificates) Changes() (changed <-chan struct{}, stop func()) { return c.changes.Subscribe() }
 
 // Status is a copy.
 func (c *Certificates) Status() CertificateStatus {
@@ -310,18 +302,8 @@ func (c *Certificates) take(key *ecdsa.PrivateKey, answer *sidecarv1.Certificate
 	c.status.NotBefore, c.status.NotAfter = leaf.NotBefore, leaf.NotAfter
 	c.status.Issued++
 	c.renewal.issued(now, leaf.NotAfter)
-	c.tell()
+	c.changes.Send()
 	return nil
-}
-
-// tell wakes who waits for changes. mu is held.
-func (c *Certificates) tell() {
-	for ch := range c.subscribers {
-		select {
-		case ch <- struct{}{}:
-		default: // it has not looked since the last change
-		}
-	}
 }
 
 func parseAll(list [][]byte) ([]*x509.Certificate, error) {
@@ -393,6 +375,6 @@ func (c *Certificates) setBundle(b *sidecarv1.TrustBundle) error {
 	next := *c.credentials
 	next.TrustBundle = bundle
 	c.credentials = &next
-	c.tell()
+	c.changes.Send()
 	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/broadcast"
 )
 
 // The bounds of Config.LeafLife.
@@ -76,8 +78,9 @@ type Authority struct {
 	next   *Issuer // of the announced root, where that is given from outside
 	bundle *Bundle // replaced whole when the roots change
 	// warning is what was done at the start that is better avoided.
-	warning     string
-	subscribers map[chan struct{}]struct{}
+	warning string
+
+	changes broadcast.Signal // of the bundle
 }
 
 // Open continues a saved authority, or makes one when saved is nil.
@@ -85,7 +88,7 @@ func Open(now time.Time, saved *State, c Config) (*Authority, error) {
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}
-	a := &Authority{config: c, subscribers: map[chan struct{}]struct{}{}}
+	a := &Authority{config: c}
 	if saved == nil {
 		return a, a.create(now)
 	}
@@ -248,27 +251,12 @@ func (a *Authority) adoptLocked(s State, issuer, next *Issuer) error {
 		return nil
 	}
 	a.bundle = b
-	for ch := range a.subscribers {
-		select {
-		case ch <- struct{}{}:
-		default: // it has not looked since the last change
-		}
-	}
+	a.changes.Send()
 	return nil
 }
 
 // Changes receives after each change of the bundle. stop ends it.
-func (a *Authority) Changes() (changed <-chan struct{}, stop func()) {
-	ch := make(chan struct{}, 1)
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.subscribers[ch] = struct{}{}
-	return ch, func() {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		delete(a.subscribers, ch)
-	}
-}
+func (a *Authority) Changes() (changed <-chan struct{}, stop func()) { return a.changes.Subscribe() }
 
 // Bundle is the current one; it does not change.
 func (a *Authority) Bundle() *Bundle {

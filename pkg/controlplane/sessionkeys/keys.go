@@ -11,6 +11,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/outrigger-mesh/outrigger/pkg/broadcast"
 )
 
 // Lives of a key: the default is that after which no more than 2^32 values are encrypted by
@@ -43,8 +45,9 @@ type Keys struct {
 
 	mu sync.Mutex
 	// Guarded by mu.
-	state       state
-	subscribers map[chan struct{}]struct{}
+	state state
+
+	changes broadcast.Signal
 }
 
 // Open continues with the keys in the folder, or makes the first one. A file that is
@@ -62,7 +65,7 @@ func Open(c Config) (*Keys, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	k := &Keys{config: c, overlap: min(maxOverlap, c.Life/4), subscribers: map[chan struct{}]struct{}{}}
+	k := &Keys{config: c, overlap: min(maxOverlap, c.Life/4)}
 	err := removeLeft(c.Dir)
 	if err != nil {
 		return nil, err
@@ -87,17 +90,7 @@ func (k *Keys) Bytes() []byte {
 }
 
 // Changes answers a channel that holds one when the keys have changed; stop ends that.
-func (k *Keys) Changes() (changed <-chan struct{}, stop func()) {
-	ch := make(chan struct{}, 1)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.subscribers[ch] = struct{}{}
-	return ch, func() {
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		delete(k.subscribers, ch)
-	}
-}
+func (k *Keys) Changes() (changed <-chan struct{}, stop func()) { return k.changes.Subscribe() }
 
 const (
 	// maxWait bounds a wait, so that a clock that is set does no harm for long.
@@ -141,12 +134,7 @@ func (k *Keys) Step(now time.Time) (next time.Time, err error) {
 	}
 	k.state = after
 	k.config.Logger.Info("session keys", "key", what, "keys", len(after.Keys), "next", next)
-	for ch := range k.subscribers {
-		select {
-		case ch <- struct{}{}:
-		default: // it has not looked since the last change
-		}
-	}
+	k.changes.Send()
 	return next, nil
 }
 
