@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // listenAddress is a checked value of --http or --xds.
@@ -110,10 +112,5 @@ func makeToken(dir string) (string, error) {
 	var raw [32]byte
 	rand.Read(raw[:]) // never fails
 	token := hex.EncodeToString(raw[:])
-	// Written beside and renamed: a token file is always whole.
-	fresh := path + ".new"
-	if err := os.WriteFile(fresh, []byte(token+"\n"), 0o600); err != nil {
-		return "", err
-	}
-	return token, os.Rename(fresh, path)
+	return token, statefile.Replace(path, []byte(token+"\n"))
 }

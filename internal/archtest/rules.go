@@ -26,6 +26,7 @@ var layers = map[string]layer{
 	"pkg/codec":        l0,
 	"pkg/event":        l0, // what happened; imports nothing of ours
 	"pkg/ring":         l0, // queues of whatever; imports nothing of ours
+	"pkg/statefile":    l0, // imports nothing of ours
 	"pkg/substitution": l0,
 
 	"pkg/codec/...":    l1,

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // Folder keeps the state of an authority in a folder of mode 0700: authority.json,
@@ -23,8 +25,6 @@ const (
 	bundleFile = "bundle.pem"
 	// maxStateBytes is far above what the roots of a mesh take.
 	maxStateBytes = 1 << 20
-	// newSuffix is of a file that is not yet in force.
-	newSuffix = ".new"
 )
 
 // Load reads the state; nil when there is none yet. A file that others can read or
@@ -32,27 +32,17 @@ const (
 // one who saves, before the first time: what a crash within Save has left, private keys
 // that were never in force among it, is removed.
 func (f Folder) Load() (*State, error) {
-	path := filepath.Join(string(f), stateFile)
+	path := f.path(stateFile)
 	for _, name := range [...]string{stateFile, bundleFile} {
-		if err := os.Remove(filepath.Join(string(f), name+newSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("left by a crash: %w", err)
+		if err := statefile.RemoveLeft(f.path(name)); err != nil {
+			return nil, err
 		}
 	}
-	info, err := os.Lstat(path)
+	data, err := statefile.Read(path, maxStateBytes, "it holds private keys: chmod 600 it, and rotate if somebody may have")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, nil
 	case err != nil:
-		return nil, err
-	case !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%s: is not a file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return nil, fmt.Errorf("%s holds private keys and can be read by others (mode %v): chmod 600 it, and rotate if somebody may have", path, info.Mode().Perm())
-	case info.Size() > maxStateBytes:
-		return nil, fmt.Errorf("%s: %d bytes, the limit is %d", path, info.Size(), maxStateBytes)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
 		return nil, err
 	}
 	s, err := DecodeState(data)
@@ -72,39 +62,14 @@ func (f Folder) Save(s State) error {
 	if err := os.MkdirAll(string(f), 0o700); err != nil {
 		return err
 	}
-	if err := f.replace(stateFile, data); err != nil {
+	if err := statefile.Replace(f.path(stateFile), data); err != nil {
 		return err
 	}
 	roots := make([][]byte, len(s.Roots))
 	for i, r := range s.Roots {
 		roots[i] = r.Certificate
 	}
-	return f.replace(bundleFile, EncodeCertificates(roots...))
+	return statefile.Replace(f.path(bundleFile), EncodeCertificates(roots...))
 }
 
-// replace writes beside, makes it durable, and renames.
-func (f Folder) replace(name string, data []byte) error {
-	path := filepath.Join(string(f), name)
-	fresh, err := os.OpenFile(path+newSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = fresh.Write(data)
-	if err == nil {
-		err = fresh.Chmod(0o600) // a left-over may have had another
-	}
-	if err == nil {
-		err = fresh.Sync()
-	}
-	if err = errors.Join(err, fresh.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+newSuffix, path); err != nil {
-		return err
-	}
-	folder, err := os.Open(string(f))
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
+func (f Folder) path(name string) string { return filepath.Join(string(f), name) }

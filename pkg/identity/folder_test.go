@@ -87,7 +87,7 @@ func TestAnAuthorityThatIsKilledDuringARotationComesBackWhole(t *testing.T) {
 			t.Fatalf("round %d: %v", round, err)
 		}
 		// What was written last but not renamed is no harm.
-		if err := os.WriteFile(filepath.Join(dir, stateFile+newSuffix), []byte("{"), 0o644); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, stateFile+".new"), []byte("{"), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		// The next one starts on the virtual clock's beginning again; its roots are new.
@@ -100,7 +100,7 @@ func TestAnAuthorityThatIsKilledDuringARotationComesBackWhole(t *testing.T) {
 func TestWhatACrashHasLeftIsRemoved(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{stateFile, bundleFile} {
-		if err := os.WriteFile(filepath.Join(dir, name+newSuffix), []byte("{"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, name+".new"), []byte("{"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/parquet-go/parquet-go/compress/zstd"
+
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // Config says where a lake is and when it turns its log into files.
@@ -256,7 +258,7 @@ func (l *Lake) create(g *generation, now time.Time) (err error) {
 	}
 	_, err = g.file.Write(b)
 	if err == nil {
-		err = errors.Join(g.file.Sync(), syncDir(l.walDir()))
+		err = errors.Join(g.file.Sync(), statefile.SyncFolder(l.walDir()))
 	}
 	if err != nil {
 		return fmt.Errorf("lake: %w", errors.Join(err, g.file.Close(), os.Remove(g.path)))

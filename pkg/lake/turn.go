@@ -12,6 +12,7 @@ import (
 
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 	"github.com/outrigger-mesh/outrigger/pkg/tap"
 )
 
@@ -267,7 +268,7 @@ func (p *pass) finish() error {
 		if err := os.Rename(t.temp, t.final); err != nil {
 			return err
 		}
-		if err := syncDir(filepath.Dir(t.final)); err != nil {
+		if err := statefile.SyncFolder(filepath.Dir(t.final)); err != nil {
 			return err
 		}
 	}
@@ -281,7 +282,7 @@ func (p *pass) syncParents() error {
 	for dir := range p.open {
 		for d := filepath.Dir(filepath.Join(root, dir)); len(d) >= len(root) && !done[d]; d = filepath.Dir(d) {
 			done[d] = true
-			if err := syncDir(d); err != nil {
+			if err := statefile.SyncFolder(d); err != nil {
 				return err
 			}
 		}

@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // A segment is a file of frames. It begins with segmentMagic and the number of
@@ -123,10 +125,7 @@ func createSegment(dir string, first uint64) (*os.File, segment, error) {
 		return nil, s, errors.Join(fmt.Errorf("spool: %w", err), f.Close(), os.Remove(s.path))
 	}
 	// Without this a crash of the machine may lose a file whose data was synced.
-	if d, err := os.Open(dir); err == nil {
-		d.Sync()
-		d.Close()
-	}
+	_ = statefile.SyncFolder(dir) // where that cannot be done it is a risk, and no reason not to spool
 	return f, s, nil
 }
 

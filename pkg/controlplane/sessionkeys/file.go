@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 const (
@@ -19,21 +20,11 @@ const (
 // load reads the file; without one the state is empty.
 func load(dir string) (state, error) {
 	path := filepath.Join(dir, fileName)
-	info, err := os.Lstat(path)
+	data, err := statefile.Read(path, maxFileBytes, "it holds keys: remove it if somebody may have, and sessions begin anew, or chmod 600 it")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return state{}, nil
 	case err != nil:
-		return state{}, err
-	case !info.Mode().IsRegular():
-		return state{}, fmt.Errorf("%s: is not a file", path)
-	case info.Mode().Perm()&0o077 != 0:
-		return state{}, fmt.Errorf("%s holds keys and can be read by others (mode %v): remove it if somebody may have, and sessions begin anew, or chmod 600 it", path, info.Mode().Perm())
-	case info.Size() > maxFileBytes:
-		return state{}, fmt.Errorf("%s: %d bytes, the limit is %d", path, info.Size(), maxFileBytes)
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
 		return state{}, err
 	}
 	var s state
@@ -55,35 +46,5 @@ func save(dir string, s state) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dir, fileName)
-	// A left-over may have another mode, or somebody who has it open.
-	if err := removeLeft(dir); err != nil {
-		return err
-	}
-	fresh, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = fresh.Write(data); err == nil {
-		err = fresh.Sync()
-	}
-	if err = errors.Join(err, fresh.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	folder, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(folder.Sync(), folder.Close())
-}
-
-// removeLeft removes what a crash within save has left: keys that were never in force.
-func removeLeft(dir string) error {
-	if err := os.Remove(filepath.Join(dir, fileName+".new")); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("left by a crash: %w", err)
-	}
-	return nil
+	return statefile.Replace(filepath.Join(dir, fileName), data)
 }

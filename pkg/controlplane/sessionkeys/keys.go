@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/outrigger-mesh/outrigger/pkg/broadcast"
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // Lives of a key: the default is that after which no more than 2^32 values are encrypted by
@@ -66,7 +68,7 @@ func Open(c Config) (*Keys, error) {
 		c.Now = time.Now
 	}
 	k := &Keys{config: c, overlap: min(maxOverlap, c.Life/4)}
-	err := removeLeft(c.Dir)
+	err := statefile.RemoveLeft(filepath.Join(c.Dir, fileName))
 	if err != nil {
 		return nil, err
 	}

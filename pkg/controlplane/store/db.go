@@ -22,6 +22,7 @@ import (
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/registry"
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 )
 
 // FileName is the store's file in the data folder.
@@ -125,15 +126,7 @@ func createDB(dir, path string) error {
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
+	return statefile.SyncFolder(dir)
 }
 
 func damaged(path string, cause error) error {

@@ -20,6 +20,7 @@ import (
 	"google.golang.org/protobuf/encoding/protodelim"
 	"google.golang.org/protobuf/types/known/anypb"
 
+	"github.com/outrigger-mesh/outrigger/pkg/statefile"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/decode"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -370,10 +371,5 @@ func (l *LastGood) write(list []*discoveryv3.DeltaDiscoveryResponse) error {
 	if err := os.Rename(f.Name(), filepath.Join(l.dir, lastGoodFile)); err != nil {
 		return err
 	}
-	d, err := os.Open(l.dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return statefile.SyncFolder(l.dir)
 }
