@@ -15,6 +15,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/proxy"
 )
 
@@ -24,16 +25,6 @@ func upstream(t *testing.T, name string) string {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, name) }))
 	t.Cleanup(s.Close)
 	return strings.TrimPrefix(s.URL, "http://")
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func socket(address string) string {
@@ -110,7 +101,7 @@ func command(t *testing.T, args ...string) (out string, code int) {
 }
 
 func TestExplainSaysWhereARealSidecarSendsARequest(t *testing.T) {
-	admin, listener := freeAddress(t), freeAddress(t)
+	admin, listener := freeporttest.Address(t), freeporttest.Address(t)
 	startReal(t, explainBootstrap(admin, listener, upstream(t, "one"), upstream(t, "two")))
 	for _, tt := range []struct {
 		name, url, header string
@@ -190,7 +181,7 @@ func send(t *testing.T, listener, url, header string) string {
 }
 
 func TestExplainNamesWhatIsWrong(t *testing.T) {
-	admin, listener := freeAddress(t), freeAddress(t)
+	admin, listener := freeporttest.Address(t), freeporttest.Address(t)
 	startReal(t, explainBootstrap(admin, listener, upstream(t, "one"), upstream(t, "two")))
 	other := upstream(t, "another program")
 	for _, tt := range []struct {
@@ -210,7 +201,7 @@ func TestExplainNamesWhatIsWrong(t *testing.T) {
 		{"a listener by address", []string{"GET", "http://shop/v1", "--listener", listener}, exitOK, "asked for"},
 		{"the traffic's port", []string{"GET", "http://shop/", "--admin", listener}, exitUnreachable, "is not a sidecar's admin port (status 404)"},
 		{"another program's port", []string{"GET", "http://shop/", "--admin", other}, exitUnreachable, "is not a sidecar's admin port"},
-		{"nobody there", []string{"GET", "http://shop/", "--admin", freeAddress(t)}, exitUnreachable, "no sidecar answers at --admin"},
+		{"nobody there", []string{"GET", "http://shop/", "--admin", freeporttest.Address(t)}, exitUnreachable, "no sidecar answers at --admin"},
 		{"no port", []string{"GET", "http://shop/", "--admin", "localhost"}, exitConfiguration, "--admin: want HOST:PORT or unix:PATH"},
 	} {
 		args := append([]string{"explain"}, tt.args...)

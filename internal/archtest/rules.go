@@ -89,6 +89,8 @@ var layers = map[string]layer{
 	"internal/launch":    l0, // likewise
 	"internal/programs":  l0, // likewise
 	"test/...":           l5,
+
+	"internal/freeport/freeporttest": l0, // freeport's, for tests
 }
 
 // sibling allows an import within one layer.

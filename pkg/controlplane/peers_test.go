@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane"
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/server"
@@ -66,16 +67,6 @@ func envoy(t *testing.T, bootstrap string) {
 	if out, err := run("start", "0"); err != nil {
 		t.Fatalf("start envoy: %v: %s", err, out)
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // envoyBootstrap has the client protocol, GRPC or DELTA_GRPC, and where the
@@ -142,7 +133,7 @@ func TestARealEnvoyFollowsTheMesh(t *testing.T) {
 			s := newState()
 			s.apply(instance("orders", "a", app(t, "a")))
 			p := startPlane(t, s, controlplane.Config{})
-			outbound := freeAddress(t)
+			outbound := freeporttest.Address(t)
 			envoy(t, envoyBootstrap(p.addr, api, outbound))
 			answers := func(what, host, path string, code int, text string) {
 				t.Helper()
@@ -222,7 +213,7 @@ func TestARealEnvoyAcceptsAllThatTheBuildScriptsPublish(t *testing.T) {
 		t.Run(api, func(t *testing.T) {
 			s := newState()
 			p := startPlane(t, s, controlplane.Config{})
-			envoy(t, envoyBootstrap(p.addr, api, freeAddress(t)))
+			envoy(t, envoyBootstrap(p.addr, api, freeporttest.Address(t)))
 			steps := 0
 			for _, file := range scripts {
 				text, err := os.ReadFile(file)

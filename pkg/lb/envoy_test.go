@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -117,7 +118,7 @@ func envoyBinary(t *testing.T) string {
 // startEnvoy runs Envoy with a route and cluster per case until the test's end.
 func startEnvoy(t *testing.T, binary string, hosts []netip.AddrPort, cases []envoyCase) string {
 	t.Helper()
-	address := freeAddress(t)
+	address := freeporttest.Address(t)
 	runEnvoy(t, binary, address, envoyBootstrap(netip.MustParseAddrPort(address), hosts, cases))
 	return address
 }
@@ -164,16 +165,6 @@ func runEnvoy(t *testing.T, binary, address string, bootstrap any) {
 			t.Fatal("envoy does not listen")
 		}
 	}
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
 }
 
 func envoyBootstrap(listen netip.AddrPort, hosts []netip.AddrPort, cases []envoyCase) any {

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -98,7 +99,7 @@ func TestSubsetsAreThoseOfEnvoy(t *testing.T) {
 		t.Cleanup(s.Close)
 		hosts = append(hosts, netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://")))
 	}
-	address := freeAddress(t)
+	address := freeporttest.Address(t)
 	runEnvoy(t, binary, address, subsetBootstrap(netip.MustParseAddrPort(address), hosts))
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)

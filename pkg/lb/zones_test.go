@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/lb"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
 )
@@ -261,7 +262,7 @@ func TestZonesAreThoseOfEnvoy(t *testing.T) {
 	for i := range zoneCases {
 		c := &zoneCases[i]
 		t.Run(c.name, func(t *testing.T) {
-			address := freeAddress(t)
+			address := freeporttest.Address(t)
 			upstream := zoned(c.upstream, func(n int) netip.AddrPort { return hosts[n] })
 			runEnvoy(t, binary, address, c.bootstrap(netip.MustParseAddrPort(address), upstream))
 			zones := map[string]string{"": ""}

@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/outrigger-mesh/outrigger/internal/freeport/freeporttest"
 	"github.com/outrigger-mesh/outrigger/pkg/accesslog"
 	"github.com/outrigger-mesh/outrigger/pkg/filter"
 	"github.com/outrigger-mesh/outrigger/pkg/xds/resource"
@@ -66,12 +67,8 @@ func newRigOf(t testing.TB, o Options, edit func(*resource.Snapshot)) *rig {
 }
 
 func freeAddr(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Helper()
+	return freeporttest.Address(t)
 }
 
 // apply puts a snapshot into service and waits until the worker runs on it.

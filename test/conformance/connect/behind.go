@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/outrigger-mesh/outrigger/internal/freeport"
 )
 
 // behindCommand makes this program a server for the suite: it starts the real one
@@ -157,10 +159,11 @@ func (l *link) saveCredentials(cert, key, root []byte) error {
 // start starts a sidecar in front of what there is. TLS is spoken by the first
 // downstream and the last upstream.
 func (l *link) start(ctx context.Context, program string, first, last bool) (*exec.Cmd, string, error) {
-	listen, err := freeAddress()
+	free, err := freeport.Addresses(1)
 	if err != nil {
 		return nil, "", err
 	}
+	listen := free[0]
 	file := filepath.Join(l.dir, "sidecar"+filepath.Ext("x."+listen[len("127.0.0.1:"):])+".yaml")
 	if err := os.WriteFile(file, []byte(l.bootstrap(listen, first, last)), 0o600); err != nil {
 		return nil, "", err
@@ -201,14 +204,6 @@ func await(ctx context.Context, address string) error {
 			return fmt.Errorf("does not listen on %s: %w", address, err)
 		}
 	}
-}
-
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // end ends a process that this one started.
