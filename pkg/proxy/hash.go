@@ -44,7 +44,7 @@ func (x *exchange) hashInput(p *resource.HashPolicy) ([]byte, bool) {
 		}
 		return v, ok
 	case resource.HashCookie:
-		if v, ok := cookieValue(&x.Request.Header, p.Name); ok {
+		if v, ok := x.Request.Header.Cookie(p.Name); ok {
 			return v, true
 		}
 		if !p.HasTTL {

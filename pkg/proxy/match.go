@@ -37,26 +37,6 @@ func equal(b []byte, s string, fold bool) bool {
 	return string(b) == s
 }
 
-// cookieValue finds a cookie in all Cookie fields.
-func cookieValue(h *codec.Header, name string) ([]byte, bool) {
-	for i := h.Index("cookie", 0); i >= 0; i = h.Index("cookie", i+1) {
-		_, v, _, _ := h.At(i)
-		for len(v) > 0 {
-			part := v
-			if j := bytes.IndexByte(v, ';'); j >= 0 {
-				part, v = v[:j], v[j+1:]
-			} else {
-				v = nil
-			}
-			part = bytes.TrimLeft(part, " \t")
-			if len(part) > len(name) && part[len(name)] == '=' && string(part[:len(name)]) == name {
-				return bytes.Trim(part[len(name)+1:], `"`), true
-			}
-		}
-	}
-	return nil, false
-}
-
 // matchPath applies the path part of a route match to a path without query.
 func matchPath(m *resource.RouteMatch, path []byte) bool {
 	switch m.Kind {

@@ -9,7 +9,6 @@
 package statefulsession
 
 import (
-	"bytes"
 	"encoding/base64"
 	"net/netip"
 	"strconv"
@@ -68,7 +67,7 @@ func (f *session) OnRequest(x *filter.Exchange) filter.Verdict {
 	x.Slots[f.slot] = c
 	var value []byte
 	if c.kind == byCookie {
-		value = cookie(&x.Request.Header, c.name)
+		value, _ = x.Request.Header.Cookie(c.name)
 	} else {
 		value = x.Request.Get(c.name)
 	}
@@ -166,24 +165,4 @@ func (f *session) cookie(c *Config, k keys, a netip.AddrPort) []byte {
 	}
 	f.encoded = append(b, c.attributes...)
 	return f.encoded
-}
-
-// cookie returns the value of the first cookie of a name, nil for none.
-func cookie(h *codec.Header, name string) []byte {
-	for i := h.Index("cookie", 0); i >= 0; i = h.Index("cookie", i+1) {
-		_, v, _, _ := h.At(i)
-		for len(v) > 0 {
-			part := v
-			if j := bytes.IndexByte(v, ';'); j >= 0 {
-				part, v = v[:j], v[j+1:]
-			} else {
-				v = nil
-			}
-			part = bytes.TrimLeft(part, " \t")
-			if len(part) > len(name) && part[len(name)] == '=' && string(part[:len(name)]) == name {
-				return bytes.Trim(part[len(name)+1:], `"`)
-			}
-		}
-	}
-	return nil
 }
