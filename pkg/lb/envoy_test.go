@@ -48,18 +48,7 @@ var envoyCases = []envoyCase{
 
 // In a fleet of Envoys and sidecars a key must lead to one host.
 func TestKeysGoWhereEnvoySendsThem(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
-	binary := envoyBinary(t)
-	var hosts []netip.AddrPort
-	for range equalWeights {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Host", r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
-		}))
-		t.Cleanup(s.Close)
-		hosts = append(hosts, netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://")))
-	}
+	binary, hosts := envoyBinary(t), sayingHosts(t, len(equalWeights))
 	address := startEnvoy(t, binary, hosts, envoyCases)
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)
@@ -101,9 +90,27 @@ func ask(t *testing.T, client *http.Client, url, key string) string {
 	return resp.Header.Get("X-Host")
 }
 
-// envoyBinary installs Envoy if it is not there yet.
+// sayingHosts are servers that answer with where they are, in X-Host.
+func sayingHosts(t *testing.T, n int) []netip.AddrPort {
+	t.Helper()
+	hosts := make([]netip.AddrPort, n)
+	for i := range hosts {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Host", r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
+		}))
+		t.Cleanup(s.Close)
+		hosts[i] = netip.MustParseAddrPort(s.Listener.Addr().String())
+	}
+	return hosts
+}
+
+// envoyBinary installs Envoy if it is not there yet, and skips the test unless real peers
+// are asked for.
 func envoyBinary(t *testing.T) string {
 	t.Helper()
+	if os.Getenv("OUTRIGGER_PEERS") == "" {
+		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
+	}
 	const script = "../../test/peers/envoy"
 	if out, err := exec.Command(script, "install").CombinedOutput(); err != nil {
 		t.Fatalf("install envoy: %v: %s", err, out)

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 
@@ -19,9 +18,7 @@ import (
 // Requests of a few keys that never end: each goes where Envoy sends it, also when
 // the key's own host has too many.
 func TestOverflowGoesWhereEnvoySendsIt(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
+	binary := envoyBinary(t)
 	arrived, release := make(chan string), make(chan struct{})
 	var hosts []netip.AddrPort
 	for range otherWeights {
@@ -41,7 +38,7 @@ func TestOverflowGoesWhereEnvoySendsIt(t *testing.T) {
 		c.common = map[string]any{"consistent_hashing_lb_config": map[string]any{"hash_balance_factor": 110}}
 		cases = append(cases, c)
 	}
-	address := startEnvoy(t, envoyBinary(t), hosts, cases)
+	address := startEnvoy(t, binary, hosts, cases)
 	var waiting []net.Conn
 	t.Cleanup(func() {
 		close(release)

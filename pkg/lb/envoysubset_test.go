@@ -4,11 +4,8 @@ package lb_test
 
 import (
 	"fmt"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -87,18 +84,7 @@ func textLabels(text string) (out []resource.Label) {
 }
 
 func TestSubsetsAreThoseOfEnvoy(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
-	binary := envoyBinary(t)
-	var hosts []netip.AddrPort
-	for range subsetHosts {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Host", r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
-		}))
-		t.Cleanup(s.Close)
-		hosts = append(hosts, netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://")))
-	}
+	binary, hosts := envoyBinary(t), sayingHosts(t, len(subsetHosts))
 	address := freeporttest.Address(t)
 	runEnvoy(t, binary, address, subsetBootstrap(netip.MustParseAddrPort(address), hosts))
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}

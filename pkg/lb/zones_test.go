@@ -5,11 +5,8 @@ package lb_test
 import (
 	"fmt"
 	"math"
-	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -245,18 +242,7 @@ func BenchmarkPickByZone(b *testing.B) {
 }
 
 func TestZonesAreThoseOfEnvoy(t *testing.T) {
-	if os.Getenv("OUTRIGGER_PEERS") == "" {
-		t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
-	}
-	binary := envoyBinary(t)
-	var hosts []netip.AddrPort
-	for range 10 {
-		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			w.Header().Set("X-Host", r.Context().Value(http.LocalAddrContextKey).(net.Addr).String())
-		}))
-		t.Cleanup(s.Close)
-		hosts = append(hosts, netip.MustParseAddrPort(strings.TrimPrefix(s.URL, "http://")))
-	}
+	binary, hosts := envoyBinary(t), sayingHosts(t, 10)
 	client := &http.Client{Transport: &http.Transport{}, Timeout: 5 * time.Second}
 	t.Cleanup(client.CloseIdleConnections)
 	for i := range zoneCases {
