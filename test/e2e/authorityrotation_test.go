@@ -166,9 +166,11 @@ func noKeyOnDisk(t *testing.T, sidecars ...*mesh.Sidecar) {
 				t.Error(err)
 			}
 		}
-		dump, err := mesh.Get("http://" + s.Admin + "/config_dump")
-		if err != nil || strings.Contains(dump, "PRIVATE KEY") || strings.Contains(dump, "UFJJVkFURSBLRVk") || strings.Contains(dump, "private_key") {
-			t.Errorf("a dump holds a private key, or there is none: %v", err)
+		for _, path := range []string{"/config_dump", "/agent"} {
+			dump, err := mesh.Get("http://" + s.Admin + path)
+			if err != nil || strings.Contains(dump, "PRIVATE KEY") || strings.Contains(dump, "UFJJVkFURSBLRVk") || strings.Contains(dump, "private_key") {
+				t.Errorf("%s holds a private key, or there is none: %v", path, err)
+			}
 		}
 	}
 }
