@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 
@@ -57,7 +56,7 @@ const (
 
 func (s *subscriptions) namedBootstrap() string {
 	layers := "layered_runtime: {layers: [{name: base, static_layer: {}}, {name: over, rtds_layer: {name: values, rtds_config: SOURCE(runtime)}}]}\n"
-	text := fmt.Sprintf("node: {id: stats, cluster: stats}\nadmin: {address: %s}\n%sstatic_resources:%s", detailsAddress(s.admin), layers, strings.Replace(namedListener, "LISTEN", detailsAddress(s.listen), 1))
+	text := fmt.Sprintf("node: {id: stats, cluster: stats}\nadmin: {address: %s}\n%sstatic_resources:%s", mesh.SocketAddress(s.admin), layers, strings.Replace(namedListener, "LISTEN", mesh.SocketAddress(s.listen), 1))
 	if s.api == "file" {
 		return s.sourced(text + "  clusters:" + namedCluster)
 	}
@@ -68,7 +67,7 @@ func (s *subscriptions) namedBootstrap() string {
     typed_extension_protocol_options: {envoy.extensions.upstreams.http.v3.HttpProtocolOptions: {"@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: {http2_protocol_options: {}}}}
     load_assignment: {cluster_name: xds, endpoints: [{lb_endpoints: [{endpoint: {address: %s}}]}]}%sdynamic_resources:
   ads_config: {api_type: %s, transport_api_version: V3, grpc_services: [{envoy_grpc: {cluster_name: xds}}]}
-`, text, detailsAddress(s.server.Addr), namedCluster, s.api))
+`, text, mesh.SocketAddress(s.server.Addr), namedCluster, s.api))
 }
 
 // TestStatsOfSubscriptionsByNameAreEnvoys: secrets (SDS), configurations of filters (ECDS)
@@ -89,12 +88,12 @@ func TestStatsOfSubscriptionsByNameAreEnvoys(t *testing.T) {
 	for _, program := range []string{"sidecar", "envoy"} {
 		for _, api := range []string{"file", "GRPC", "DELTA_GRPC"} {
 			t.Run(program+" "+api, func(t *testing.T) {
-				if program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-					t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
+				if program == "envoy" {
+					mesh.NeedPeers(t)
 				}
 				s := &subscriptions{
 					api: api, want: map[string]uint64{}, compared: map[string][]string{ofSecret: nil, ofFilter: {"config_reload", "config_fail", "config_conflict"}, ofRuntime: nil},
-					statsOfFiles: &statsOfFiles{t: t, dir: t.TempDir(), admin: mesh.FreeAddress(t), listen: mesh.FreeAddress(t)},
+					ofFiles: newOfFiles(t),
 				}
 				if api != "file" {
 					s.server = xdstest.StartRaw(t)
@@ -123,11 +122,7 @@ func (s *subscriptions) runNamed(program, first, second string) {
 	s.want[ofSecret+"version"] = s.send("secrets", secret(first))
 	s.want[ofFilter+"version"] = s.send("filters", filter("false"))
 	s.want[ofRuntime+"version"] = s.send("runtime", namedRuntime)
-	if program == "envoy" {
-		s.proxy = mesh.StartEnvoy(s.t, s.dir, s.namedBootstrap(), s.admin)
-	} else {
-		s.proxy = mesh.StartFile(s.t, s.dir, s.namedBootstrap(), s.admin)
-	}
+	s.proxy = mesh.StartProxy(s.t, program, s.dir, s.namedBootstrap(), s.admin)
 	s.awaits("at first", "", 0)
 	s.says("at first", "v1", "v2", "v3")
 

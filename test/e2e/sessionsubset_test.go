@@ -59,11 +59,11 @@ func TestASessionReturnsToItsSubset(t *testing.T) {
 		{"encrypted", "sidecar", sealed, "v2"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if tt.program == "envoy" && os.Getenv("OUTRIGGER_PEERS") == "" {
-				t.Skip("runs real peers: set OUTRIGGER_PEERS=1")
+			if tt.program == "envoy" {
+				mesh.NeedPeers(t)
 			}
 			dir, listen := t.TempDir(), mesh.FreeAddress(t)
-			f := &statsOfFiles{t: t, dir: dir, admin: mesh.FreeAddress(t)}
+			f := &ofFiles{t: t, dir: dir, admin: mesh.FreeAddress(t)}
 			key := make([]byte, 32)
 			_, _ = rand.Read(key)
 			if err := os.WriteFile(filepath.Join(dir, "key"), []byte(base64.StdEncoding.EncodeToString(key)), 0o600); err != nil {
@@ -73,7 +73,7 @@ func TestASessionReturnsToItsSubset(t *testing.T) {
 			for _, version := range []string{"v1", "v2"} {
 				s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, version) }))
 				t.Cleanup(s.Close)
-				endpoint[version] = fmt.Sprintf("{endpoint: {address: %s}, metadata: {filter_metadata: {envoy.lb: {version: %s}}}}", detailsAddress(strings.TrimPrefix(s.URL, "http://")), version)
+				endpoint[version] = fmt.Sprintf("{endpoint: {address: %s}, metadata: {filter_metadata: {envoy.lb: {version: %s}}}}", mesh.SocketAddress(strings.TrimPrefix(s.URL, "http://")), version)
 			}
 			are := func(versions ...string) {
 				var list []string
@@ -102,12 +102,8 @@ func TestASessionReturnsToItsSubset(t *testing.T) {
 				return string(b), set, err
 			}
 			are("v1")
-			text := strings.NewReplacer("ADMIN", detailsAddress(f.admin), "LISTEN", detailsAddress(listen), "STATE", strings.ReplaceAll(tt.state, "DIR", dir), "DIR", dir).Replace(sessionSubset)
-			if tt.program == "envoy" {
-				f.proxy = mesh.StartEnvoy(t, dir, text, f.admin)
-			} else {
-				f.proxy = mesh.StartFile(t, dir, text, f.admin)
-			}
+			text := strings.NewReplacer("ADMIN", mesh.SocketAddress(f.admin), "LISTEN", mesh.SocketAddress(listen), "STATE", strings.ReplaceAll(tt.state, "DIR", dir), "DIR", dir).Replace(sessionSubset)
+			f.proxy = mesh.StartProxy(t, tt.program, dir, text, f.admin)
 			var cookie string
 			is := func(what, body string) {
 				t.Helper()
