@@ -60,6 +60,9 @@ func (s sidecars) sidecarOf(n server.NodeStatus) rest.Sidecar {
 		}
 		x.Types = append(x.Types, y)
 	}
+	for _, c := range n.Shared {
+		x.Shared = append(x.Shared, rest.SharedNode(c))
+	}
 	return x
 }
 
@@ -182,6 +185,9 @@ func (p *plane) onClient(e server.Event) {
 		out.Type = store.EventConnected
 	case server.EventDisconnected:
 		out.Type = store.EventDisconnected
+	case server.EventShared:
+		out.Type = store.EventShared
+		p.log.Warn("several sidecars have one node id", "node", e.Node, "remote", e.Names, "reason", e.Reason)
 	case server.EventNack:
 		out.Type = store.EventRefused
 		out.Message = shortType(e.Type) + " " + strings.Join(e.Names, ", ") + ": " + e.Reason

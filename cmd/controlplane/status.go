@@ -26,8 +26,9 @@ func newStatus(c *client) *cobra.Command {
 		Short: "Show the control plane and what each sidecar made of its configuration",
 		Long: `status shows the control plane, unhealthy instances, objects with warnings, the
 configuration files with errors, and each sidecar: connected since when, whether it has
-accepted the latest, what it refused and why, what it still misses, and which endpoints it
-has ejected. With a node id or a service, in detail and of those sidecars alone.`,
+accepted the latest, what it refused and why, what it still misses, which endpoints it has
+ejected, and whether other sidecars have its node id, too. With a node id or a service, in
+detail and of those sidecars alone.`,
 		Example: `  controlplane status
   controlplane status orders~orders-1
   controlplane status orders
@@ -208,6 +209,14 @@ func (c *client) printSidecars(list []rest.Sidecar, detail bool) error {
 		return err
 	}
 	for _, s := range list {
+		if len(s.Shared) > 0 {
+			by := make([]string, len(s.Shared))
+			for i, x := range s.Shared {
+				by[i] = printable(x.Remote) + " since " + age(x.Since, now)
+			}
+			fmt.Fprintf(c.io.out, "%s %s is the node id of %d sidecars at once (%s): what is shown of it is of all of them; give each its own --id\n", paint(c.io.out, red, "!"), printable(s.Node),
+				len(s.Shared), strings.Join(by, ", "))
+		}
 		for _, x := range s.Ejected {
 			fmt.Fprintf(c.io.out, "%s %s has ejected %s of %s since %s, until %s: %s\n", paint(c.io.out, yellow, "!"), printable(s.Node), printable(x.Endpoint), printable(x.Cluster),
 				age(x.Since, now), x.Until.Local().Format(time.TimeOnly), printable(x.Detector))

@@ -31,6 +31,17 @@ type Sidecar struct {
 	Types   []SidecarType `json:"types,omitempty"`
 	// Ejected are the endpoints that it leaves out now, as it has reported.
 	Ejected []EjectedEndpoint `json:"ejected,omitempty"`
+	// Shared are the sidecars that have its node id at once, where there are several: what
+	// is said here is of all of them.
+	Shared []SharedNode `json:"shared,omitempty"`
+}
+
+// SharedNode is one of several sidecars that have one node id.
+type SharedNode struct {
+	Remote  string    `json:"remote"`
+	Since   time.Time `json:"connectedSince,omitzero"`
+	Service string    `json:"service,omitempty"`
+	Inbound string    `json:"inbound,omitempty"` // where it listens
 }
 
 // EjectedEndpoint is an endpoint that a sidecar leaves out.

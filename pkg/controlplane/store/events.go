@@ -26,6 +26,7 @@ const (
 	EventDisconnected = "disconnected"
 	EventRefused      = "refused" // a sidecar refused a resource
 	EventLost         = "lost"    // a sidecar could not report all that it had
+	EventShared       = "shared"  // several sidecars have one node id
 )
 
 // Kinds of events that are no kinds of objects.

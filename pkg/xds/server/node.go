@@ -3,6 +3,7 @@
 package server
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -53,8 +54,9 @@ func versionOfAgent(n *corev3.Node) string {
 type nodeRecord struct {
 	Node
 	streams []*stream
-	since   time.Time // connected since; zero when it is not
-	left    time.Time // when its last stream ended
+	since   time.Time  // connected since; zero when it is not
+	left    time.Time  // when its last stream ended
+	told    [][2]claim // clients that have had the id at once
 }
 
 // join adds a stream to its node.
@@ -71,6 +73,10 @@ func (s *Server) join(st *stream, n Node) {
 	}
 	rec.streams = append(rec.streams, st)
 	st.node = rec
+	s.joins++
+	st.joined, st.claim = s.joins, claimOf(st, &n)
+	st.claimant = Claimant{Remote: st.remote, Since: st.since, Service: cmp.Or(n.Text("service"), n.Cluster), Inbound: n.Text("inbound")}
+	s.watchShared(st)
 }
 
 // leave takes a stream from its node, and forgets those who left longest ago.

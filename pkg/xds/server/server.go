@@ -62,6 +62,7 @@ type Config struct {
 	ResponseBytes  int           // larger delta responses are split; 3 MiB
 	MaxGone        int           // nodes remembered after they left; 1 024
 	KeepGone       time.Duration // and for how long; 1 h
+	SharedAfter    time.Duration // two clients with one node id are told of when both are there for so long; 45 s
 	Clock          func() time.Time
 }
 
@@ -93,6 +94,7 @@ func (c *Config) setDefaults() error {
 	orElse(&c.ResponseBytes, 3<<20)
 	orElse(&c.MaxGone, 1024)
 	orElse(&c.KeepGone, time.Hour)
+	orElse(&c.SharedAfter, 45*time.Second) // keepalive of GRPCOptions has ended a dead one by then
 	return nil
 }
 
@@ -125,6 +127,7 @@ type Server struct {
 	pending   map[any]*subscription // by request, between its callback and its watch
 	timers    timers
 	admission admission
+	joins     uint64 // of streams to their nodes
 }
 
 type counters struct {

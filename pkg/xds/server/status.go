@@ -22,6 +22,9 @@ type NodeStatus struct {
 	Remote         []string     `json:"remote,omitempty"`   // addresses of its streams
 	Protocol       []string     `json:"protocol,omitempty"` // ads, delta-ads, xds, delta, rest
 	Types          []TypeStatus `json:"types,omitempty"`
+	// Shared are the clients that have its id at once, where there are several: what is
+	// said of the node is of all of them.
+	Shared []Claimant `json:"shared,omitempty"`
 }
 
 // Synced says whether the node has accepted the latest of all it asked for.
@@ -87,6 +90,7 @@ const (
 	EventDisconnected EventKind = "disconnected"
 	EventNack         EventKind = "nack"
 	EventOversize     EventKind = "oversize-response"
+	EventShared       EventKind = "shared" // several clients have one node id; once for each two
 )
 
 // Event is something a user may want to see.
@@ -124,7 +128,7 @@ func (s *Server) NodeStatus(id string) (NodeStatus, bool) {
 }
 
 func (s *Server) statusOf(rec *nodeRecord) NodeStatus {
-	n := NodeStatus{Node: rec.Node, Connected: len(rec.streams) > 0, ConnectedSince: rec.since, LeftAt: rec.left}
+	n := NodeStatus{Node: rec.Node, Connected: len(rec.streams) > 0, ConnectedSince: rec.since, LeftAt: rec.left, Shared: rec.claimants()}
 	for _, st := range rec.streams {
 		if st.remote != "" && !slices.Contains(n.Remote, st.remote) {
 			n.Remote = append(n.Remote, st.remote)

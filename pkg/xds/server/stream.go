@@ -35,6 +35,12 @@ type stream struct {
 	subs     []*subscription // by rank of the type; nil where there is none
 	request  any             // the request whose watch has not been made yet
 	repeated bool            // that request says nothing new: it asks again
+
+	// Of who has a node id beside others, see shared.go.
+	claim    claim
+	claimant Claimant
+	joined   uint64 // when it joined its node, by Server.joins
+	shared   bool   // another client has its id, or has had it
 }
 
 func (st *stream) nodeID() string {
@@ -153,6 +159,7 @@ func (s *Server) requested(key streamKey, req any, node *corev3.Node, typeURL, n
 		s.mu.Unlock()
 		return err
 	}
+	s.heard(st)
 	if typeURL == "" {
 		typeURL = st.typeURL
 	}
