@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/outrigger-mesh/outrigger/pkg/controlplane"
 	"github.com/outrigger-mesh/outrigger/pkg/controlplane/rest"
 )
 
@@ -28,6 +30,12 @@ host, route, clusters and endpoints, each with its reason. No request is sent.
 sidecar, or is not known at all, is explained with the default addresses, and the
 first line says so. Without --from it is a client that is not of the mesh, which
 has no identity: services that take mutual TLS only refuse it.
+
+The exit code is 0 where an instance gets the request or a route has an answer of
+its own, 4 where no route, service or listener is for it (404), and 1 where its
+service has no instance (503) or all that it has refuse it. In JSON, "result" says
+which: routed, answered, notFound, unavailable or refused.
+
 What one sidecar has in force right now is what "sidecar explain" shows there.`,
 		Example: `  controlplane explain GET http://payments/v1/x --from orders
   controlplane explain GET http://payments/v2 -H 'x-beta: 1' --from orders
@@ -68,12 +76,15 @@ func (c *client) explain(ctx context.Context, q url.Values, output string) error
 	if err != nil {
 		return err
 	}
-	if output == "json" {
-		return writeRaw(c.io.out, "json", data)
-	}
 	var x rest.Explanation
 	if err := json.Unmarshal(data, &x); err != nil {
 		return c.stranger(err)
+	}
+	if output == "json" {
+		if err := writeRaw(c.io.out, "json", data); err != nil {
+			return err
+		}
+		return explainedAs(x.Result)
 	}
 	var rows [][]string
 	for _, s := range append(x.Steps, x.Endpoints...) {
@@ -82,10 +93,25 @@ func (c *client) explain(ctx context.Context, q url.Values, output string) error
 	if err := table(c.io.out, []string{"STAGE", "NAME", "REASON", "FROM"}, rows); err != nil {
 		return err
 	}
+	failed := explainedAs(x.Result)
 	colour := green
-	if !x.Routed {
+	if failed != nil {
 		colour = red
 	}
 	fmt.Fprintln(c.io.out, paint(c.io.out, colour, printable(x.Outcome)))
+	for _, h := range x.Hints {
+		fmt.Fprintln(c.io.out, paint(c.io.out, yellow, "hint:")+" "+printable(h))
+	}
+	return failed
+}
+
+// explainedAs is the exit code of a result: the outcome has said the rest.
+func explainedAs(result string) error {
+	switch controlplane.Result(result) {
+	case controlplane.ResultNotFound:
+		return &exitError{exitNotFound, errors.New("")}
+	case controlplane.ResultUnavailable, controlplane.ResultRefused:
+		return &exitError{exitFailed, errors.New("")}
+	}
 	return nil
 }

@@ -103,7 +103,7 @@ func TestWhatPeopleTryFirst(t *testing.T) {
 	d.want(d.run(apiRoute, "apply", "-f", "-"), 0)
 	d.want(d.run(typoRoute, "apply", "-f", "-"), 0, `warning: HTTPRoute/typo: spec.rules[0].backendRefs[0].labels: no instance of service "orders" has version=v11 now: there are version=v1; did you mean version=v1?; its requests get 503`)
 	d.want(d.run("", "get", "routes"), 0, "true (1 warning)")
-	d.want(d.run("", "explain", "GET", "http://orders/x"), 0, `503 UH: no instance of service "orders" has version=v11 now`)
+	d.want(d.run("", "explain", "GET", "http://orders/x"), exitFailed, `503 UH: no instance of service "orders" has version=v11 now`)
 	second := strings.Replace(apiRoute, "name: orders}\nspec", "name: second}\nspec", 1)
 	d.want(d.run(second, "apply", "-f", "-"), 0, "warning: HTTPRoute/second: spec.rules[0]: HTTPRoute/orders spec.rules[0] has the same match and comes first")
 	d.want(d.run("", "events", "--service", "orders"), 0, "Instance put orders/a", "HTTPRoute put orders", "HTTPRoute warning orders: spec.rules[0]: HTTPRoute/second spec.rules[0] has the same match and is younger")

@@ -293,7 +293,7 @@ func TestTheCommandLineWorksWithAServer(t *testing.T) {
 	d.want(d.run("", "status"), 0, "1 service, 1 instance, 1 Service, 1 TrafficPolicy", "ready", "no sidecar has connected yet: sidecar --service NAME")
 	d.want(d.run("", "status", "nobody"), exitNotFound)
 	d.want(d.run("", "explain", "GET", "http://payments/x"), 0, "outbound|payments", "127.0.0.1:9001")
-	d.want(d.run("", "explain", "GET", "http://nobody/x"), 0, "404 NR")
+	d.want(d.run("", "explain", "GET", "http://nobody/x"), exitNotFound, "404 NR")
 	d.want(d.run("", "explain", "GET", "http://payments/", "--from", "nobody"), 0, "no service, instance or sidecar of that name is known")
 	d.want(d.run("", "trace", "463ac35c9f6413ad48485a3953bb6124"), exitNotFound, "is not, or no longer, kept")
 	bad := strings.Replace(mesh1, "request: 3s", "request: 3s, connect: 1h", 1)

@@ -27,11 +27,12 @@ const (
 const exitCodesHelp = `Exit codes:
   0  done
   1  refused or failed; the message names the file, line and field.
+     explain: no instance gets the request
      Ended by a signal too; serve drains at the first and is done with 0,
      and ends at once at a second
   2  wrong flags or arguments
   3  the control plane cannot be reached, or is not ready
-  4  there is no such thing
+  4  there is no such thing; explain: nothing is for the request
   5  conflict: another revision is current, or a file owns the object
   6  diff found differences
   7  serve cannot start: a port is taken, or the data folder cannot be used

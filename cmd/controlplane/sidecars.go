@@ -131,7 +131,7 @@ func (e explainer) Explain(_ context.Context, q rest.ExplainQuery) (rest.Explana
 		return rest.Explanation{}, fmt.Errorf("%w: %q", rest.ErrUnknownNode, q.Service)
 	}
 	x := controlplane.Explain(m, sender.Group, controlplane.Query{Method: q.Method, URL: q.URL, Headers: q.Headers, At: time.Now()})
-	out := rest.Explanation{Outcome: x.Outcome, Routed: x.Routed, Steps: steps(x.Steps), Endpoints: steps(x.Endpoints)}
+	out := rest.Explanation{Outcome: x.Outcome, Result: string(x.Result), Routed: x.Routed, Steps: steps(x.Steps), Endpoints: steps(x.Endpoints), Hints: x.Hints}
 	e.addEjections(out.Endpoints)
 	if sender.How != "" {
 		out.Steps = append([]rest.ExplainStep{{Stage: "sender", Name: sender.Name, Reason: sender.How}}, out.Steps...)

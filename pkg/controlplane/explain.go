@@ -24,9 +24,28 @@ type Query struct {
 // Explanation is the way of a request, step by step.
 type Explanation struct {
 	Outcome   string // a sentence: where it goes, or why nowhere
+	Result    Result // the same in a word
 	Routed    bool
 	Steps     []Step
 	Endpoints []Step
+	Hints     []string // what to do where mutual TLS is in the way, or is not where it should be
+}
+
+// Result is what becomes of a request, in a word that scripts may rely on.
+type Result string
+
+// The results.
+const (
+	ResultRouted      Result = "routed"      // an instance gets it
+	ResultAnswered    Result = "answered"    // the sidecar answers, as a route says
+	ResultNotFound    Result = "notFound"    // no route, service or listener is for it
+	ResultUnavailable Result = "unavailable" // its service has no instance
+	ResultRefused     Result = "refused"     // by all instances that it may go to
+)
+
+// end says what becomes of the request.
+func (x *Explanation) end(r Result, outcome string, args ...any) {
+	x.Outcome, x.Result, x.Routed = fmt.Sprintf(outcome, args...), r, r == ResultRouted
 }
 
 // Step is one decision with its reason.
@@ -132,7 +151,7 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 		flavor = encode.GRPC
 		x.step("listener", q.URL.Host, "a gRPC client asks for the listener of its target", "")
 	case g.Outbound == "":
-		x.Outcome = "nowhere: this sidecar has no outbound listener"
+		x.end(ResultNotFound, "nowhere: this sidecar has no outbound listener")
 		return x
 	default:
 		x.step("listener", encode.OutboundListener, "the application sends to "+g.Outbound, "")
@@ -152,7 +171,7 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 	}
 	hit, ok := encode.Find(rc, encode.Request{Method: q.Method, Host: q.URL.Host, URL: q.URL, Headers: q.Headers})
 	if hit.VirtualHost == "" {
-		x.Outcome = fmt.Sprintf("404 NR: no service and no route has the host name %q", q.URL.Host)
+		x.end(ResultNotFound, "404 NR: no service and no route has the host name %q", q.URL.Host)
 		return x
 	}
 	x.step("virtual host", hit.VirtualHost, "the domain "+hit.Domain+" is the most specific for "+q.URL.Host, "")
@@ -160,16 +179,16 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 		x.step("route", s.Route, "skipped: "+s.Reason, encode.ObjectOf(s.Route))
 	}
 	if !ok {
-		x.Outcome = "404 NR: no route of the virtual host matches"
+		x.end(ResultNotFound, "404 NR: no route of the virtual host matches")
 		return x
 	}
 	x.step("route", hit.Route, "taken: "+hit.Matched+actionOf(hit), encode.ObjectOf(hit.Route))
 	switch {
 	case hit.Redirect != "":
-		x.Outcome = "redirect: " + hit.Redirect
+		x.end(ResultAnswered, "redirect: %s", hit.Redirect)
 		return x
 	case hit.Direct != 0:
-		x.Outcome = fmt.Sprintf("%d from the sidecar itself", hit.Direct)
+		x.end(ResultAnswered, "%d from the sidecar itself", hit.Direct)
 		return x
 	}
 	x.clusters(index, tls, q.Method, hit)
@@ -213,14 +232,18 @@ func (x *Explanation) clusters(index *encode.Index, tls handshake, method string
 			to.empty, to.lost = append(to.empty, service), to.lost+c.Percent
 		}
 		for _, in := range members {
-			why := to.count(in, tls.refusal(index.Policy(service), in))
+			policy := index.Policy(service)
+			refusal := tls.refusal(policy, in)
+			x.hint(tls.hint(policy, in, refusal))
+			why := to.count(in, refusal)
 			x.Endpoints = append(x.Endpoints, Step{"endpoint", fmt.Sprintf("%s:%d", in.Address, in.Port), why, service + "/" + in.ID})
 		}
 	}
 	for _, m := range hit.Mirrors {
 		x.step("cluster", m, "gets a copy", encode.ObjectOf(hit.Route))
 	}
-	x.Outcome, x.Routed = to.outcome()
+	outcome, result := to.outcome()
+	x.end(result, "%s", outcome)
 }
 
 // losers names the policies of a service that an older one keeps out of force.
@@ -270,18 +293,18 @@ func (t *targets) count(in *mesh.Instance, refusal string) string {
 	return why
 }
 
-func (t *targets) outcome() (outcome string, routed bool) {
+func (t *targets) outcome() (outcome string, _ Result) {
 	names, no, tried := strings.Join(t.names, ", "), &t.refused, t.usable
 	if t.usable == 0 {
 		no, tried = &t.refusedAll, t.instances
 	}
 	switch {
 	case t.instances == 0 && len(t.noSubset) > 0:
-		return "503 UH: " + strings.Join(slices.Compact(t.noSubset), "; "), false
+		return "503 UH: " + strings.Join(slices.Compact(t.noSubset), "; "), ResultUnavailable
 	case t.instances == 0:
-		return "503 UH: " + names + plural(len(t.names), " has", " have") + " no instance", false
+		return "503 UH: " + names + plural(len(t.names), " has", " have") + " no instance", ResultUnavailable
 	case no.count == tried:
-		return "refused: " + no.String(), false
+		return "refused: " + no.String(), ResultRefused
 	case t.usable == 0:
 		outcome = fmt.Sprintf("%s, but %s healthy, and tried all the same", names, plural(t.instances, "its only instance is not", fmt.Sprintf("none of its %d instances is", t.instances)))
 	default:
@@ -297,7 +320,7 @@ func (t *targets) outcome() (outcome string, routed bool) {
 		}
 		outcome += fmt.Sprintf("; %.4g%% get 503, because %s", t.lost, why)
 	}
-	return outcome, true
+	return outcome, ResultRouted
 }
 
 // plural chooses between the words for one and for any other number.

@@ -3,7 +3,6 @@
 package controlplane
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -18,7 +17,7 @@ func (x *Explanation) stream(index *encode.Index, tls handshake, q Query) {
 	service := strings.TrimSuffix(name, "."+encode.MeshDomain)
 	port, err := strconv.ParseUint(q.URL.Port(), 10, 16)
 	if err != nil {
-		x.Outcome = fmt.Sprintf("nowhere: a connection needs a port, such as %s://%s:5432", q.URL.Scheme, name)
+		x.end(ResultNotFound, "nowhere: a connection needs a port, such as %s://%s:5432", q.URL.Scheme, name)
 		return
 	}
 	st, why, d := encode.Stream{}, "", encode.Destination{}
@@ -29,7 +28,7 @@ func (x *Explanation) stream(index *encode.Index, tls handshake, q Query) {
 		st, why, d = byServerName(index, name, uint16(port))
 	}
 	if why == "" {
-		x.Outcome = fmt.Sprintf("nowhere: no service %q lists port %d with protocol tcp or tls, and no TLSRoute has that name there", service, port)
+		x.end(ResultNotFound, "nowhere: no service %q lists port %d with protocol tcp or tls, and no TLSRoute has that name there", service, port)
 		return
 	}
 	x.step("filter chain", st.Service+":"+strconv.Itoa(int(st.Port)), why, d.Route)

@@ -4,6 +4,7 @@ package controlplane
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/outrigger-mesh/outrigger/pkg/mesh"
@@ -36,6 +37,35 @@ func (h handshake) refusal(policy *mesh.TrafficPolicy, in *mesh.Instance) string
 		return fmt.Sprintf("other instances of %s have an identity, and this one has none", in.Service)
 	}
 	return ""
+}
+
+// hint is what to do about a refusal; or where a request goes in the clear although the
+// service is strict, that it does. Empty for nothing. policy may be nil.
+func (h handshake) hint(policy *mesh.TrafficPolicy, in *mesh.Instance, refusal string) string {
+	meanwhile := fmt.Sprintf("a TrafficPolicy of %s may take both meanwhile: tls: {mode: permissive, until: …}", in.Service)
+	switch {
+	case refusal != "" && in.MutualTLS && h.rules.group.Kind == KindSidecar:
+		return fmt.Sprintf("start the sidecar of %s with --trust-bundle, so that it has an identity; %s", h.rules.group.Service, meanwhile)
+	case refusal != "" && in.MutualTLS:
+		return fmt.Sprintf("send it by a sidecar of the mesh that has an identity (--from SERVICE explains that); %s", meanwhile)
+	case refusal != "" && in.Node == "":
+		return fmt.Sprintf("%s/%s is registered without a sidecar, and nothing there can take mutual TLS: put one beside it; %s", in.Service, in.ID, meanwhile)
+	case refusal != "":
+		return fmt.Sprintf("start the sidecar of %s/%s with --trust-bundle, so that it has an identity; %s", in.Service, in.ID, meanwhile)
+	case policy.RequiresTLS() && !in.MutualTLS:
+		return fmt.Sprintf("the policy of %s is strict, but %s/%s is registered without a sidecar: nothing there asks for mutual TLS, and the request goes in the clear", in.Service, in.Service, in.ID)
+	}
+	return ""
+}
+
+// maxHints bounds the hints of an explanation: one of a kind tells enough.
+const maxHints = 4
+
+func (x *Explanation) hint(text string) {
+	if text == "" || slices.Contains(x.Hints, text) || len(x.Hints) >= maxHints {
+		return
+	}
+	x.Hints = append(x.Hints, text)
 }
 
 func (h handshake) noIdentity() string {

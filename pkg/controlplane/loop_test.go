@@ -290,6 +290,7 @@ func TestExplainRefusesWhereMutualTLSDoes(t *testing.T) {
 		ended      = `{mode: permissive, until: "2026-11-29T00:00:00Z"}`
 		goes       = "hello, the only instance"
 		closed     = "refused: the policy of hello is strict, and the instance has no identity"
+		trust      = "start the sidecar of payments with --trust-bundle, so that it has an identity; a TrafficPolicy of hello may take both meanwhile: tls: {mode: permissive, until: …}"
 		noIdentity = "refused: hello takes mutual TLS only, and payments has no identity (--trust-bundle)"
 	)
 	for _, c := range []struct {
@@ -298,21 +299,22 @@ func TestExplainRefusesWhereMutualTLSDoes(t *testing.T) {
 		policy    string
 		instances []*mesh.Instance
 		outcome   string
+		hint      string
 	}{
-		{"neither has an identity", sender(""), "", []*mesh.Instance{plain}, goes},
-		{"both have one", sender("true"), "", []*mesh.Instance{secure}, goes},
-		{"the sender has none", sender(""), "", []*mesh.Instance{secure}, noIdentity},
-		{"the sender has none, and the instance is down", sender(""), "", []*mesh.Instance{down}, noIdentity},
-		{"the sender is not of the mesh", controlplane.GroupOfService(""), "", []*mesh.Instance{secure}, "refused: hello takes mutual TLS only, and a client that is not of the mesh has no identity"},
-		{"permissive", sender(""), permissive, []*mesh.Instance{secure}, goes},
-		{"permissive has ended", sender(""), ended, []*mesh.Instance{secure}, noIdentity},
-		{"strict, the instance has none", sender("true"), strict, []*mesh.Instance{plain}, closed},
-		{"strict, neither has one", sender(""), strict, []*mesh.Instance{plain}, closed},
-		{"strict, no sidecar to close the port", sender(""), strict, []*mesh.Instance{static}, goes},
-		{"strict, the sender demands mutual TLS", sender("true"), strict, []*mesh.Instance{static}, closed},
-		{"both have one, another instance has none", sender("true"), "", []*mesh.Instance{plain, secure}, "hello, one of 2 instances, but not with 1 of them: other instances of hello have an identity, and this one has none"},
-		{"permissive, another instance has none", sender("true"), permissive, []*mesh.Instance{plain, secure}, "hello, one of 2 instances"},
-		{"one of two refuses", sender(""), "", []*mesh.Instance{plain, secure}, "hello, one of 2 instances, but not with 1 of them: hello takes mutual TLS only, and payments has no identity (--trust-bundle)"},
+		{"neither has an identity", sender(""), "", []*mesh.Instance{plain}, goes, ""},
+		{"both have one", sender("true"), "", []*mesh.Instance{secure}, goes, ""},
+		{"the sender has none", sender(""), "", []*mesh.Instance{secure}, noIdentity, trust},
+		{"the sender has none, and the instance is down", sender(""), "", []*mesh.Instance{down}, noIdentity, trust},
+		{"the sender is not of the mesh", controlplane.GroupOfService(""), "", []*mesh.Instance{secure}, "refused: hello takes mutual TLS only, and a client that is not of the mesh has no identity", "send it by a sidecar of the mesh that has an identity (--from SERVICE explains that); "},
+		{"permissive", sender(""), permissive, []*mesh.Instance{secure}, goes, ""},
+		{"permissive has ended", sender(""), ended, []*mesh.Instance{secure}, noIdentity, trust},
+		{"strict, the instance has none", sender("true"), strict, []*mesh.Instance{plain}, closed, "start the sidecar of hello/p with --trust-bundle"},
+		{"strict, neither has one", sender(""), strict, []*mesh.Instance{plain}, closed, "start the sidecar of hello/p with --trust-bundle"},
+		{"strict, no sidecar to close the port", sender(""), strict, []*mesh.Instance{static}, goes, "the policy of hello is strict, but hello/static is registered without a sidecar: nothing there asks for mutual TLS, and the request goes in the clear"},
+		{"strict, the sender demands mutual TLS", sender("true"), strict, []*mesh.Instance{static}, closed, "hello/static is registered without a sidecar, and nothing there can take mutual TLS: put one beside it; "},
+		{"both have one, another instance has none", sender("true"), "", []*mesh.Instance{plain, secure}, "hello, one of 2 instances, but not with 1 of them: other instances of hello have an identity, and this one has none", "start the sidecar of hello/p with --trust-bundle"},
+		{"permissive, another instance has none", sender("true"), permissive, []*mesh.Instance{plain, secure}, "hello, one of 2 instances", ""},
+		{"one of two refuses", sender(""), "", []*mesh.Instance{plain, secure}, "hello, one of 2 instances, but not with 1 of them: hello takes mutual TLS only, and payments has no identity (--trust-bundle)", trust},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := newState()
@@ -325,8 +327,15 @@ func TestExplainRefusesWhereMutualTLSDoes(t *testing.T) {
 			q := query(t, "GET", "http://hello/")
 			q.At = now
 			got := controlplane.Explain(s.Model(), c.sender, q)
-			if routed := !strings.HasPrefix(c.outcome, "refused"); got.Outcome != c.outcome || got.Routed != routed {
-				t.Errorf("got %q, routed %v, by %v; want %q", got.Outcome, got.Routed, got.Endpoints, c.outcome)
+			want := controlplane.ResultRouted
+			if strings.HasPrefix(c.outcome, "refused") {
+				want = controlplane.ResultRefused
+			}
+			if got.Outcome != c.outcome || got.Result != want || got.Routed != (want == controlplane.ResultRouted) {
+				t.Errorf("got %q, %s, routed %v, by %v; want %q", got.Outcome, got.Result, got.Routed, got.Endpoints, c.outcome)
+			}
+			if hints := strings.Join(got.Hints, "\n"); (c.hint == "") != (hints == "") || !strings.HasPrefix(hints, c.hint) {
+				t.Errorf("hints at %q, want %q", hints, c.hint)
 			}
 		})
 	}

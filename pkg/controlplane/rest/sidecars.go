@@ -121,9 +121,11 @@ type ExplainQuery struct {
 // Explanation is the way of a request, step by step.
 type Explanation struct {
 	Outcome   string        `json:"outcome"` // a sentence: where it goes, or why nowhere
+	Result    string        `json:"result"`  // in a word: routed, answered, notFound, unavailable, refused
 	Routed    bool          `json:"routed"`
 	Steps     []ExplainStep `json:"steps"`
 	Endpoints []ExplainStep `json:"endpoints,omitempty"`
+	Hints     []string      `json:"hints,omitempty"` // what to do where mutual TLS is in the way
 }
 
 // ExplainStep is one decision with its reason.
