@@ -26,6 +26,15 @@ would go: listener, filter chain, route, cluster and endpoints, each with its re
 endpoints with what the connection is made with: mutual TLS, TLS or plaintext. A cookie
 or header that decides on the endpoint first is shown as well, and behind each cluster
 its fallback, part by part.
+
+What governs the request is listed where it applies, with its present numbers: of the
+route timeouts, retries, hedging, rate limits and faults; of each cluster limits with
+their use, retry budget, circuit and outlier detection. In JSON, "settings" of these
+steps has the same for scripts; docs/explain.md lists its fields. Hints say where
+mutual TLS is demanded and one side would not speak it.
+
+tcp://SERVICE:PORT, with CONNECT, is a connection to the listener of a --tcp-outbound.
+
 It follows what that sidecar has in force now, with its own matchers. Nothing is
 sent. What the whole mesh's configuration says, "controlplane explain" shows.`
 

@@ -57,6 +57,7 @@ type Metrics struct {
 	Group        string // left empty: for the caller
 	State        State
 	Generation   uint32 // openings so far, wrapping
+	OpenedAt     int64  // monotonic, of the last opening; 0 where it is not open
 	Config       resource.CircuitBreaker
 	Rolling      [outcomes]uint64 // by Outcome, over the window
 	Total        [outcomes]uint64 // by Outcome, since the circuit was enabled
@@ -107,6 +108,9 @@ func (c *Circuit) Metrics(now int64) Metrics {
 	w := &c.off.window
 	copy(m.Rolling[:], w.sum[:])
 	h := c.off.health()
+	if c.off.open {
+		m.OpenedAt = c.off.openedAt
+	}
 	m.Requests, m.Errors, m.ErrorPercent = h.requests, h.errors, h.errorPercent()
 	m.Slow, m.SlowPercent = h.slow, percent(h.slow, h.requests)
 	m.RollingActive = max(w.most(), m.Active)

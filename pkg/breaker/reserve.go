@@ -76,6 +76,15 @@ func (r *reserve) take() bool {
 
 func (r *reserve) empty() bool { return r.most.Load() != 0 && r.left.Load() < retryParts }
 
+// RetryReserve is how many retries the budget has left over time, and the most that it
+// may have; false: there is no budget. Any goroutine may ask.
+func (l *Limits) RetryReserve() (left, most float64, ok bool) {
+	if l.reserve.most.Load() == 0 {
+		return 0, 0, false
+	}
+	return float64(l.reserve.left.Load()) / retryParts, float64(l.reserve.most.Load()) / retryParts, true
+}
+
 // PayRetry says that a request needs no retry any more, which pays a share of one
 // into the budget. It costs two loads where the reserve is full.
 func (l *Limits) PayRetry() { l.reserve.pay() }

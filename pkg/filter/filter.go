@@ -100,6 +100,27 @@ type Overrider interface {
 	Overrides(path []byte) (by string, strict bool)
 }
 
+// Explainer is a filter that says what it does to a request: limits, faults. It is asked to
+// explain requests, by any goroutine: it reads what does not change, and atomics.
+type Explainer interface {
+	Explain(r *Explained) []Explanation
+}
+
+// Explained is a request that is explained and not sent.
+type Explained struct {
+	Head    *codec.RequestHead
+	Setting any    // Exchange.Setting
+	Cluster string // that it is for
+	Now     int64  // monotonic nanoseconds of the loops
+}
+
+// Explanation is one thing that a filter does.
+type Explanation struct {
+	Stage    string // limits, rate limit, fault
+	Reason   string // for people
+	Settings any    // the same for scripts, as JSON
+}
+
 // Override is a choice of the endpoint; the zero value is none.
 type Override struct {
 	Address netip.AddrPort // one of the cluster's, or the request is balanced as others are

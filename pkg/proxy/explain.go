@@ -33,13 +33,20 @@ type Explanation struct {
 	Routed    bool          `json:"routed"`  // an upstream gets it
 	Steps     []ExplainStep `json:"steps"`
 	Endpoints []ExplainStep `json:"endpoints,omitempty"`
+	Hints     []string      `json:"hints,omitempty"` // where mutual TLS is demanded and one side would not speak it, and the like
 }
 
 // ExplainStep is one decision with its reason.
 type ExplainStep struct {
-	Stage  string `json:"stage"` // listener, filter chain, filters, virtual host, route, session, cluster, fallback, endpoint
+	// Stage is listener, filter chain, filters, virtual host, route, session, cluster,
+	// fallback or endpoint; or of what governs the request timeouts, retries, retry budget,
+	// hedging, rate limit, fault, limits, circuit or outlier detection.
+	Stage  string `json:"stage"`
 	Name   string `json:"name"`
 	Reason string `json:"reason"`
+	// Settings are those of what governs the request with their present numbers, for
+	// scripts: Timeouts… to Outlier… of this package, or a filter's. Nil of other steps.
+	Settings any `json:"settings,omitempty"`
 }
 
 // ErrNoListener is returned for a listener that is not in service.
@@ -74,11 +81,17 @@ type explainer struct {
 	lost    float64            // percent of the requests that they get
 	usable  int                // endpoints that it may go to
 	routes  *resource.Fallback // of the route, which comes before its clusters'
+	high    bool               // by the route's priority
+	retries bool               // the route's policy retries something
 	instead []string           // what answers for those without an endpoint
 }
 
 func (x *explainer) step(stage, name, reason string, args ...any) {
-	x.out.Steps = append(x.out.Steps, ExplainStep{stage, name, fmt.Sprintf(reason, args...)})
+	x.out.Steps = append(x.out.Steps, ExplainStep{Stage: stage, Name: name, Reason: fmt.Sprintf(reason, args...)})
+}
+
+func (x *explainer) hint(text string, args ...any) {
+	x.out.Hints = append(x.out.Hints, fmt.Sprintf(text, args...))
 }
 
 func (x *explainer) end(outcome string, args ...any) { x.out.Outcome = fmt.Sprintf(outcome, args...) }
@@ -209,7 +222,16 @@ func (x *explainer) chain(l *listener) {
 	case !ch.plain():
 		reason = fmt.Sprintf("the most specific of %d for a client on this host", len(conf.chains))
 	}
+	if t := ch.res.TLS; t != nil {
+		how := "TLS"
+		if t.RequireClientCertificate {
+			how = "mutual TLS"
+		}
+		reason += ", by " + how
+		x.hint("the listener %s takes %s only: whoever speaks plaintext to it is refused before there is a request", l.name, how)
+	}
 	x.step("filter chain", cmp.Or(ch.name, "unnamed"), "%s", reason)
+	x.connections(ch)
 	if t := ch.tcp.Load(); t != nil {
 		x.tcp(t)
 		return
@@ -233,6 +255,12 @@ func (x *explainer) chain(l *listener) {
 
 // tcp ends with the clusters of a TCP proxy.
 func (x *explainer) tcp(t *tcpProxy) {
+	idle, attempts := "no limit of silence", max(t.res.MaxConnectAttempts, 1)
+	if t.res.IdleTimeout > 0 {
+		idle = fmt.Sprintf("%v of silence", t.res.IdleTimeout)
+	}
+	x.rule("timeouts", cmp.Or(t.res.StatPrefix, "unnamed"), TimeoutSettings{Idle: millis(t.res.IdleTimeout)}, idle)
+	x.rule("retries", cmp.Or(t.res.StatPrefix, "unnamed"), ConnectSettings{attempts}, fmt.Sprintf("%d attempts to connect at most", attempts))
 	total := uint32(0)
 	for i := range t.res.Clusters {
 		total += t.res.Clusters[i].Weight
@@ -320,12 +348,13 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 	subset, outcome := view.InSubset(asked.lb)
 	reason += subsetReason(outcome, asked.text)
 	x.step("cluster", name, "%s", reason)
+	x.bounds(name, c, s)
 	x.named(name, s.res.LB.Named, view)
 	if c.members.Load() == nil { // of an aggregate, that of the member counts
 		x.fallback(name, s.res.Fallback, x.routes, s.res.OriginalDst == nil && len(subset) == 0)
 	}
 	if s.res.OriginalDst != nil {
-		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "where the connection was meant to go"})
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{Stage: "endpoint", Name: "", Reason: "where the connection was meant to go"})
 		return
 	}
 	if list := c.members.Load(); list != nil {
@@ -340,10 +369,10 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 			none = "the subset " + asked.text + " of " + name
 			for _, h := range view.Hosts() {
 				reason, _ := endpointReason(s, view, h, x.now)
-				x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), reason + ": not in the subset" + asked.has(h)})
+				x.out.Endpoints = append(x.out.Endpoints, ExplainStep{Stage: "endpoint", Name: h.Text(), Reason: reason + ": not in the subset" + asked.has(h)})
 			}
 		}
-		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", "", "no endpoints in " + none + ": 503 UH"})
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{Stage: "endpoint", Name: "", Reason: "no endpoints in " + none + ": 503 UH"})
 		x.empty, x.lost = append(x.empty, none), x.lost+percent
 		return
 	}
@@ -356,7 +385,7 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 		case gets:
 			x.usable++
 		}
-		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{"endpoint", h.Text(), reason})
+		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{Stage: "endpoint", Name: h.Text(), Reason: reason})
 	}
 }
 

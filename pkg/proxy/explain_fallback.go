@@ -38,9 +38,9 @@ func (x *explainer) sessions(m *manager, r *route) {
 		switch {
 		case by == "":
 		case strict:
-			x.step("session", f.Name, "%s decides first: the endpoint that it names, or 503 where that cannot be had", by)
+			x.rule("session", f.Name, SessionSettings{by, true}, by+" decides first: the endpoint that it names, or 503 where that cannot be had")
 		default:
-			x.step("session", f.Name, "%s decides first: the endpoint that it names, if the cluster has it and it is not unhealthy", by)
+			x.rule("session", f.Name, SessionSettings{by, false}, by+" decides first: the endpoint that it names, if the cluster has it and it is not unhealthy")
 		}
 	}
 }
@@ -60,7 +60,8 @@ func (x *explainer) named(name string, n *resource.NamedHosts, view *lb.View) {
 				is += ", which is one"
 			}
 		}
-		x.step("session", header, "the header decides first: the endpoints of %s that it lists, whatever their health, one for each attempt; %s", name, is)
+		x.rule("session", header, SessionSettings{"the header " + header, false},
+			fmt.Sprintf("the header decides first: the endpoints of %s that it lists, whatever their health, one for each attempt; %s", name, is))
 	}
 }
 

@@ -180,6 +180,7 @@ func (x *explainer) action(m *manager, r *route) {
 		return
 	}
 	a := r.action
+	x.governed(m, r)
 	x.sessions(m, r)
 	x.routes = a.res.Fallback
 	if a.res.ClusterHeader != "" {

@@ -260,9 +260,9 @@ func (x *exchange) decorate() {
 	x.Request.RemoveKnown(codec.NameXEnvoyDecoratorOperation)
 }
 
-// setTimeoutHeaders reads the per-request overrides of trusted peers, and tells
-// the upstream how long we wait.
-func (x *exchange) setTimeoutHeaders() {
+// readTimeouts joins the route's timeouts with the headers of trusted peers, and with
+// what a call of gRPC asks for.
+func (x *exchange) readTimeouts() {
 	h, a := &x.Request, x.route.action.res
 	x.retry.timeout, x.retry.perTry = a.Timeout, 0
 	if p := x.route.action.retry; p != nil {
@@ -284,6 +284,13 @@ func (x *exchange) setTimeoutHeaders() {
 	if x.retry.perTry > 0 && x.retry.timeout > 0 && x.retry.perTry >= x.retry.timeout {
 		x.retry.perTry = 0
 	}
+}
+
+// setTimeoutHeaders reads the per-request overrides of trusted peers, and tells
+// the upstream how long we wait.
+func (x *exchange) setTimeoutHeaders() {
+	x.readTimeouts()
+	h := &x.Request
 	expected := x.retry.timeout
 	if x.retry.perTry > 0 {
 		expected = x.retry.perTry

@@ -20,19 +20,24 @@ func (x *exchange) backOff(asked time.Duration) (filter.Verdict, bool) {
 		wait = asked + x.randomBelow(asked/2)
 	} else {
 		x.on.stats.retryExponential++
-		base, limit := 25*time.Millisecond, 250*time.Millisecond
-		if p := x.route.action.retry; p != nil && p.BaseInterval > 0 {
-			base, limit = p.BaseInterval, p.MaxInterval
-			if limit == 0 {
-				limit = 10 * base
-			}
-		}
+		base, limit := backOffOf(x.route.action.retry)
 		wait = x.randomBelow(min(base*(1<<min(x.retry.used, 16)-1), limit))
 	}
 	x.phase = admitPhase
 	x.retry.at = x.w.loop.Now() + int64(wait)
 	x.ensure(x.retry.at)
 	return filter.Wait, true
+}
+
+// backOffOf are the base and the longest wait of a policy, which may be nil.
+func backOffOf(p *resource.RetryPolicy) (base, limit time.Duration) {
+	if p == nil || p.BaseInterval <= 0 {
+		return 25 * time.Millisecond, 250 * time.Millisecond
+	}
+	if p.MaxInterval == 0 {
+		return p.BaseInterval, 10 * p.BaseInterval
+	}
+	return p.BaseInterval, p.MaxInterval
 }
 
 func (x *exchange) randomBelow(d time.Duration) time.Duration {

@@ -58,6 +58,7 @@ type limits struct {
 	counters *filter.CounterSet[counters]
 	exact    map[string]*rule // by descriptor, as descriptor.go writes it
 	open     []*rule          // with values left open, in order
+	rules    []*rule          // of all descriptors, in order
 	shared   *buckets
 }
 
@@ -99,6 +100,7 @@ func newLimits(l *resource.LocalRateLimit, c *filter.CounterSet[counters]) *limi
 			}
 			out.exact[string(key)] = r
 		}
+		out.rules = append(out.rules, r)
 		out.shared.of[r] = r.hold()
 	}
 	return out

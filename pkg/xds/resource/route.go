@@ -347,6 +347,17 @@ func RetryCondition(word []byte) RetryOn {
 	return 0
 }
 
+// Words are the conditions by Envoy's names, in its order.
+func (on RetryOn) Words() []string {
+	words := []string{}
+	for i := range retryConditions {
+		if on&retryConditions[i].on != 0 {
+			words = append(words, retryConditions[i].word)
+		}
+	}
+	return words
+}
+
 // RetryPolicy says what is tried again.
 type RetryPolicy struct {
 	On                 RetryOn
