@@ -137,8 +137,15 @@ func (e *explainCall) run(ctx context.Context, out io.Writer, method, target str
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(out, printable(x.Outcome))
-	return err
+	if _, err = fmt.Fprintln(out, printable(x.Outcome)); err != nil {
+		return err
+	}
+	for _, h := range x.Hints {
+		if _, err = fmt.Fprintln(out, "hint: "+printable(h)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // printable keeps names that others chose from steering a terminal.
