@@ -41,7 +41,7 @@ sent. What the whole mesh's configuration says, "controlplane explain" shows.`
 // explainParams are the parameters of the admin port's /explain.
 var explainParams = [][2]string{
 	{"method", "GET when empty"},
-	{"url", "such as http://payments/v1/x"},
+	{"url", "such as http://payments/v1/x, or tcp://db:5432 for the listener of a --tcp-outbound"},
 	{"header", "request header 'name: value'; may be repeated"},
 	{"listener", "name or address of the listener it comes to; the outbound one for HTTP when empty"},
 }
@@ -51,6 +51,7 @@ const (
 	explainExample    = "sidecar explain GET http://payments/v1/x"
 	adminPath         = "/explain"
 	maxStrangerBytes  = 200
+	schemeTCP         = "tcp"
 )
 
 // explainCall is what the command asks.
@@ -68,13 +69,14 @@ func newExplain() *cobra.Command {
 		Long:  explainLong,
 		Example: `  sidecar explain GET http://payments/v1/x -H 'x-user: 7'
   sidecar explain POST http://orders/ --admin unix:/run/web/admin.sock -o json
-  sidecar explain GET http://orders/ --listener inbound`,
+  sidecar explain GET http://orders/ --listener inbound
+  sidecar explain CONNECT tcp://db:5432                     # by --tcp-outbound`,
 		Args: explainArguments,
 		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 			if len(args) > 0 {
 				return nil, cobra.ShellCompDirectiveNoFileComp
 			}
-			return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}, cobra.ShellCompDirectiveNoFileComp
+			return []string{"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT"}, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := checkOutput(call.output); err != nil {
@@ -165,7 +167,7 @@ func (d *plane) explain(v url.Values) (any, error) {
 		return nil, err
 	}
 	x, err := d.proxy.Explain(q)
-	if err != nil {
+	if err = d.env.Options.explainTCPOutbound(q, &x, err); err != nil {
 		return nil, err
 	}
 	addTransports(&x, d.latest.Load())
@@ -181,8 +183,10 @@ func explainQuery(v url.Values) (proxy.Query, error) {
 		bad("method: want a word such as GET, got %q", q.Method)
 	}
 	u, err := url.Parse(v.Get("url"))
-	if err != nil || u.Scheme != "http" || u.Host == "" || !codec.ValidTarget([]byte(u.RequestURI())) {
-		bad("url: want an http:// URL such as http://payments/v1/x, got %.200q", v.Get("url"))
+	if err == nil && u.Scheme == schemeTCP && u.Port() != "" && u.Path == "" && u.Hostname() != "" {
+		q.Scheme, q.Authority, q.Listener = u.Scheme, u.Host, cmp.Or(q.Listener, strings.ToLower(u.Host))
+	} else if err != nil || u.Scheme != "http" || u.Host == "" || !codec.ValidTarget([]byte(u.RequestURI())) {
+		bad("url: want an http:// URL such as http://payments/v1/x, or tcp://db:5432, got %.200q", v.Get("url"))
 	} else {
 		q.Scheme, q.Authority, q.Path = u.Scheme, u.Host, u.RequestURI()
 	}

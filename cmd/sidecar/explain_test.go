@@ -194,7 +194,7 @@ func TestExplainNamesWhatIsWrong(t *testing.T) {
 		{"no argument", nil, exitUsage, "want METHOD URL, such as sidecar explain GET http://payments/v1/x"},
 		{"no method", []string{"http://shop/"}, exitUsage, "the method is missing: sidecar explain GET http://shop/"},
 		{"the wrong way round", []string{"http://shop/", "post"}, exitUsage, "the method comes first: sidecar explain POST http://shop/"},
-		{"a bare name", []string{"GET", "shop"}, exitUsage, `want an http:// URL such as http://payments/v1/x, got "shop"`},
+		{"a bare name", []string{"GET", "shop"}, exitUsage, `want an http:// URL such as http://payments/v1/x, or tcp://db:5432, got "shop"`},
 		{"a header without a colon", []string{"GET", "http://shop/", "-H", "x"}, exitUsage, "header: want 'name: value', got \"x\""},
 		{"another output", []string{"GET", "http://shop/", "-o", "yaml"}, exitUsage, "-o: want json"},
 		{"a listener that there is not", []string{"GET", "http://shop/", "--listener", "in"}, exitConfiguration, `no such listener: "in"; there are: out`},

@@ -230,7 +230,7 @@ func (d *plane) newClient(reg *filter.Registry) (*client.Client, error) {
 	cfg := client.Config{
 		Bootstrap: d.boot, Registry: reg, Dial: d.dialXDS, Publish: d.publish, LookUp: d.resolver.Want, Refused: d.tellRefused,
 		Log: d.env.Logger.With("part", "xds"), Version: version(),
-		MaxResponseBytes: d.env.Options.MaxResponseBytes,
+		MaxResponseBytes: d.env.Options.MaxResponseBytes, Asked: d.env.Options.askedListeners(),
 	}
 	if d.env.DataDir != "" {
 		d.lastGood = client.NewLastGood(d.env.DataDir)

@@ -62,7 +62,7 @@ func (t *tcpOutbounds) update(flags []string, open func(address string) bool, lo
 				t.missing = map[string]bool{}
 			}
 			t.missing[target] = true
-			log.Warn("--tcp-outbound: nobody listens: the mesh has no service of that name that lists that port with protocol tcp or tls; it is listened at once there is one", "address", address, "target", target)
+			log.Warn("--tcp-outbound: "+noSuchPort, "address", address, "target", target)
 		case is && t.missing[target]:
 			delete(t.missing, target)
 			log.Info("--tcp-outbound: the service has come", "address", address, "target", target)

@@ -41,6 +41,7 @@ type Config struct {
 	// Refused is told of each resource that is refused, once as long as it is for the
 	// same reason. It must not wait, and must not call the client. Nil: nobody is told.
 	Refused    func(Refusal)
+	Asked      []Asked
 	Version    string // of this program, for the node
 	Extensions []Extension
 	// MaxResponseBytes bounds one response: a gRPC message, the body of a poll, a

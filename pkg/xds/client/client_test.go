@@ -68,6 +68,7 @@ type settings struct {
 	maxResponse int // bytes; 0 is the default
 	log         slog.Handler
 	lookUp      func([]*resource.Cluster)
+	asked       []client.Asked
 }
 
 // start runs a client until the test ends.
@@ -87,7 +88,7 @@ func start(t testing.TB, bootstrap string, o settings) *consumer {
 	}
 	c.client, err = client.New(client.Config{
 		Bootstrap: b, Registry: testFilters(), Dial: dial, Store: o.store, Version: "0.0.0-test", MaxResponseBytes: o.maxResponse,
-		Log: slog.New(o.log), LookUp: o.lookUp,
+		Log: slog.New(o.log), LookUp: o.lookUp, Asked: o.asked,
 		Publish: func(s *resource.Snapshot) {
 			c.mu.Lock()
 			defer c.mu.Unlock()

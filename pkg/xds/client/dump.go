@@ -63,13 +63,14 @@ type dumper struct {
 	inUse          [decode.KindCount]map[string]*entry
 	bad            [decode.KindCount]map[string]rejected
 	versions       map[string]string
+	asked          []Asked
 	found          []*adminv3.EndpointsConfigDump_StaticEndpointConfig // by DNS
 }
 
 func (c *Client) dumper() *dumper {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	d := &dumper{versions: c.versions()}
+	d := &dumper{versions: c.versions(), asked: c.cfg.Asked}
 	for k := range d.latest {
 		d.latest[k], d.active[k] = byName(c.store.latest[k]), byName(c.asm.active[k])
 		d.inUse[k], d.bad[k] = map[string]*entry{}, map[string]rejected{}
@@ -210,6 +211,7 @@ func (d *dumper) listeners(boot *bootstrapv3.Bootstrap) proto.Message {
 	for _, name := range d.failedOnly(decode.Listener) {
 		get(name)
 	}
+	showAsked(m, d.asked)
 	return m
 }
 
