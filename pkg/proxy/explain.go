@@ -83,7 +83,8 @@ type explainer struct {
 	routes  *resource.Fallback // of the route, which comes before its clusters'
 	high    bool               // by the route's priority
 	retries bool               // the route's policy retries something
-	instead []string           // what answers for those without an endpoint
+	open    []string           // clusters whose circuit lets nothing pass
+	instead []string           // what answers for those without an endpoint, or with an open circuit
 }
 
 func (x *explainer) step(stage, name, reason string, args ...any) {
@@ -337,9 +338,14 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 		reason = fmt.Sprintf("%.4g%% of the requests, for the first of its clusters that has room", percent)
 	}
 	view := s.lb.View()
+	open := false
 	if s.circuit != nil {
-		if st := s.circuit.State(x.now); st != breaker.Disabled {
+		st := s.circuit.State(x.now)
+		if st != breaker.Disabled {
 			reason += ", circuit " + st.String()
+		}
+		if open = st == breaker.Open || st == breaker.ForcedOpen; open {
+			x.open = append(x.open, name)
 		}
 	}
 	if view.InPanic() {
@@ -351,7 +357,7 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 	x.bounds(name, c, s)
 	x.named(name, s.res.LB.Named, view)
 	if c.members.Load() == nil { // of an aggregate, that of the member counts
-		x.fallback(name, s.res.Fallback, x.routes, s.res.OriginalDst == nil && len(subset) == 0)
+		x.fallback(name, s.res.Fallback, x.routes, open || s.res.OriginalDst == nil && len(subset) == 0)
 	}
 	if s.res.OriginalDst != nil {
 		x.out.Endpoints = append(x.out.Endpoints, ExplainStep{Stage: "endpoint", Name: "", Reason: "where the connection was meant to go"})
@@ -433,6 +439,9 @@ func (x *explainer) finish(names []string) {
 		x.end("%s, the only endpoint", what)
 	default:
 		x.end("%s, one of %d endpoints", what, x.usable)
+	}
+	if len(x.open) > 0 && x.out.Routed {
+		x.out.Outcome += fmt.Sprintf(", but 503 for now: the circuit of %s is open", strings.Join(x.open, ", "))
 	}
 	if len(x.instead) > 0 {
 		x.out.Outcome += fmt.Sprintf("; its fallback answers: %s", strings.Join(x.instead, ", "))
