@@ -5,7 +5,9 @@
 //
 // They lie below the range from which the system gives ports to outgoing connections
 // (32768 to 60999 by default): a port of that range could be gone again before the
-// process that it was found for listens on it. None is given twice by one process.
+// process that it was found for listens on it. None is given twice by one process, nor
+// by two that run at the same time: each takes its ports from blocks that it holds a lock
+// of, in the folder for temporary files.
 //
 // What does not belong here: a socket that is kept open. Whoever can, listens on port
 // 0 and tells others where.
@@ -18,50 +20,90 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 )
 
 const (
 	first = 12_000
 	end   = 32_000
-	// tries is how often a port is looked for before that is given up.
-	tries = 200
+	// A block is so many ports in a row.
+	block = 200
 )
 
-// given are the ports that this process has found.
-var given = struct {
+// found is what this process has of the ports.
+var found struct {
 	mu    sync.Mutex
-	ports map[int]bool
-}{ports: map[int]bool{}}
+	next  []int      // of its blocks, in the order in which they are given
+	locks []*os.File // of its blocks, held until the process ends
+	taken [(end - first) / block]bool
+}
 
 // Find returns n ports of 127.0.0.1 that nobody listens on.
 func Find(n int) ([]int, error) {
-	given.mu.Lock()
-	defer given.mu.Unlock()
-	out := make([]int, 0, n)
+	if n > end-first {
+		return nil, fmt.Errorf("%d ports are wanted, and there are %d", n, end-first)
+	}
+	found.mu.Lock()
+	defer found.mu.Unlock()
+	out := make([]int, 0, max(n, 0))
 	var last error
-	for range tries * n {
-		if len(out) == n {
-			break
+	for len(out) < n {
+		if len(found.next) == 0 && !takeBlock() {
+			return nil, errors.Join(fmt.Errorf("no %d free ports found from %d to %d", n, first, end-1), last)
 		}
-		port := first + rand.IntN(end-first)
-		if given.ports[port] {
-			continue
-		}
+		port := found.next[0]
+		found.next = found.next[1:]
 		l, err := net.Listen("tcp4", address(port))
 		if err != nil {
 			last = err
 			continue
 		}
 		_ = l.Close() // it only finds a port
-		given.ports[port] = true
 		out = append(out, port)
 	}
-	if len(out) < n {
-		return nil, errors.Join(fmt.Errorf("no %d free ports found from %d to %d", n, first, end-1), last)
-	}
 	return out, nil
+}
+
+// takeBlock adds the ports of a block that no other process has, or, where all are had or
+// cannot be locked, of one that this process has not given yet.
+func takeBlock() bool {
+	order := rand.Perm(len(found.taken))
+	for _, shared := range []bool{false, true} {
+		for _, i := range order {
+			if found.taken[i] || !shared && !lock(i) {
+				continue
+			}
+			found.taken[i] = true
+			for _, k := range rand.Perm(block) {
+				found.next = append(found.next, first+i*block+k)
+			}
+			return true
+		}
+	}
+	return false
+}
+
+// lock takes a block for this process, until it ends. Programs that it starts do not
+// inherit the lock: what they listen on is seen.
+func lock(i int) bool {
+	dir := filepath.Join(os.TempDir(), fmt.Sprintf("outrigger-ports-%d", os.Getuid()))
+	if os.MkdirAll(dir, 0o700) != nil {
+		return false
+	}
+	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(first+i*block)), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return false
+	}
+	if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+		_ = f.Close() // another process has it
+		return false
+	}
+	found.locks = append(found.locks, f)
+	return true
 }
 
 // Addresses is Find with addresses, 127.0.0.1:PORT.

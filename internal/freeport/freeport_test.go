@@ -3,7 +3,11 @@
 package freeport_test
 
 import (
+	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/outrigger-mesh/outrigger/internal/freeport"
@@ -30,6 +34,40 @@ func TestNoPortIsGivenTwiceAndEachIsFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = l.Close() // the next may be anywhere
+	}
+}
+
+// Packages are tested at the same time, each by a process that finds ports.
+func TestTwoProcessesFindDifferentPorts(t *testing.T) {
+	const child = "OUTRIGGER_FIND_PORTS"
+	mine, err := freeport.Addresses(100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if os.Getenv(child) != "" {
+		fmt.Println("ports", strings.Join(mine, " "))
+		return
+	}
+	has := map[string]bool{}
+	for _, a := range mine {
+		has[a] = true
+	}
+	for range 20 {
+		c := exec.Command(os.Args[0], "-test.run", "^"+t.Name()+"$")
+		c.Env = append(os.Environ(), child+"=1")
+		out, err := c.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := strings.Fields(string(out))
+		if len(list) < 101 || list[0] != "ports" {
+			t.Fatalf("another process said %q", out)
+		}
+		for _, a := range list[1:101] {
+			if has[a] {
+				t.Fatalf("another process found %s as well", a)
+			}
+		}
 	}
 }
 
