@@ -5,9 +5,10 @@
 //
 // They lie below the range from which the system gives ports to outgoing connections
 // (32768 to 60999 by default): a port of that range could be gone again before the
-// process that it was found for listens on it. None is given twice by one process, nor
-// by two that run at the same time: each takes its ports from blocks that it holds a lock
-// of, in the folder for temporary files.
+// process that it was found for listens on it. None is given twice by one process, nor,
+// as long as there are blocks of ports that nobody has, by two of a user that run at the
+// same time: each takes its ports from blocks that it holds a lock of, in the folder for
+// temporary files.
 //
 // What does not belong here: a socket that is kept open. Whoever can, listens on port
 // 0 and tells others where.
@@ -91,10 +92,13 @@ func takeBlock() bool {
 // inherit the lock: what they listen on is seen.
 func lock(i int) bool {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("outrigger-ports-%d", os.Getuid()))
-	if os.MkdirAll(dir, 0o700) != nil {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return false
 	}
-	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(first+i*block)), os.O_CREATE|os.O_RDWR, 0o600)
+	if info, err := os.Lstat(dir); err != nil || !info.IsDir() || info.Mode().Perm()&0o077 != 0 {
+		return false // somebody else's
+	}
+	f, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(first+i*block)), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return false
 	}

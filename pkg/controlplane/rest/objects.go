@@ -63,18 +63,22 @@ func plain(v any) ([]byte, error) {
 }
 
 // reviewer reviews the objects of a model: the same one as long as there is no newer model,
-// so that what lists all objects, in pages or not, indexes them once.
+// so that what lists all objects, in pages or not, indexes them once. Who shows many of
+// them asks once: of an older model than the last there is no second one.
 func (s *Server) reviewer(m *mesh.Model) *mesh.Reviewer {
 	x := s.reviews.Load()
-	if x == nil || x.Model() != m {
-		x = mesh.NewReviewer(m)
-		s.reviews.Store(x)
+	if x != nil && x.Model() == m {
+		return x
 	}
-	return x
+	own := mesh.NewReviewer(m)
+	if x == nil || m.Revision >= x.Model().Revision {
+		s.reviews.CompareAndSwap(x, own)
+	}
+	return own
 }
 
-func (s *Server) view(m *mesh.Model, o mesh.Object) objectView {
-	status := s.reviewer(m).Review(o)
+func (s *Server) view(x *mesh.Reviewer, o mesh.Object) objectView {
+	status := x.Review(o)
 	if t, ok := o.(*mesh.Tap); ok && !t.ExpiresAt().IsZero() && !s.now().Before(t.ExpiresAt()) {
 		status.Conditions = append(status.Conditions, mesh.Condition{
 			Type: "Expired", Status: true, Reason: "Expired", Field: "spec.expires", Message: "the tap ended at " + t.ExpiresAt().Format(time.RFC3339),
@@ -124,7 +128,7 @@ func (s *Server) getObject(w http.ResponseWriter, r *http.Request) {
 	revision := o.Head().Metadata.Revision
 	setETag(w, revision)
 	if !notModified(w, r, revision) {
-		s.answer(w, http.StatusOK, s.view(m, o))
+		s.answer(w, http.StatusOK, s.view(s.reviewer(m), o))
 	}
 }
 
@@ -219,8 +223,9 @@ func (s *Server) listObjects(w http.ResponseWriter, r *http.Request) {
 	m := s.state.Model()
 	p := cut(m, sortedObjects(m, kind), func(o mesh.Object) string { return o.Key().String() }, after, limit)
 	views := page[objectView]{Items: make([]objectView, len(p.Items)), Continue: p.Continue, Model: p.Model}
+	x := s.reviewer(m)
 	for i, o := range p.Items {
-		views.Items[i] = s.view(m, o)
+		views.Items[i] = s.view(x, o)
 	}
 	s.answer(w, http.StatusOK, views)
 }

@@ -119,8 +119,9 @@ func (v *statusView) countInstances(m *mesh.Model) {
 }
 
 func (s *Server) countWarned(v *statusView, m *mesh.Model) {
+	x := s.reviewer(m)
 	for _, o := range sortedObjects(m, "") {
-		status := s.view(m, o).status
+		status := s.view(x, o).status
 		warnings := status.Warnings()
 		if len(warnings) == 0 {
 			continue

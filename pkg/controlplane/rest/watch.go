@@ -157,8 +157,9 @@ func (s *Server) watchObjects(w http.ResponseWriter, r *http.Request, kind strin
 		// Taken before the list, so that a change between the two is sent twice and never lost.
 		after = s.state.Events().Last()
 		m := s.state.Model()
+		x := s.reviewer(m)
 		for _, o := range sortedObjects(m, kind) {
-			if err := st.send("", store.EventPut, s.watched(m, o)); err != nil {
+			if err := st.send("", store.EventPut, s.watched(x, o)); err != nil {
 				return
 			}
 		}
@@ -175,7 +176,7 @@ func (s *Server) watchObjects(w http.ResponseWriter, r *http.Request, kind strin
 		}
 		ev := watchEvent{Type: e.Type, Kind: e.Kind, Name: e.Name, Revision: e.Revision}
 		if e.Object != nil {
-			v := s.view(s.state.Model(), e.Object)
+			v := s.view(s.reviewer(s.state.Model()), e.Object)
 			ev.Object = &v
 		}
 		return st.send(strconv.FormatUint(e.Sequence, 10), e.Type, ev)
@@ -185,8 +186,8 @@ func (s *Server) watchObjects(w http.ResponseWriter, r *http.Request, kind strin
 	}
 }
 
-func (s *Server) watched(m *mesh.Model, o mesh.Object) watchEvent {
-	k, v := o.Key(), s.view(m, o)
+func (s *Server) watched(x *mesh.Reviewer, o mesh.Object) watchEvent {
+	k, v := o.Key(), s.view(x, o)
 	return watchEvent{Type: store.EventPut, Kind: k.Kind, Name: k.Name, Revision: o.Head().Metadata.Revision, Object: &v}
 }
 

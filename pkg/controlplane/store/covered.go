@@ -63,6 +63,21 @@ func (d *draft) strange(k mesh.Key) *kept {
 	return d.s.unread[k] // likewise
 }
 
+// noted returns what puts back what the draft has noted of the API's object of a name: a
+// change that fails leaves nothing behind.
+func (d *draft) noted(k mesh.Key) (back func()) {
+	covered, isCovered := d.covered[k]
+	unread, isUnread := d.unread[k]
+	return func() {
+		if d.covered[k] = covered; !isCovered {
+			delete(d.covered, k)
+		}
+		if d.unread[k] = unread; !isUnread {
+			delete(d.unread, k)
+		}
+	}
+}
+
 // cover keeps the API's object that a file's takes the place of, and says so. What is not
 // understood the API itself replaces for good.
 func (d *draft) cover(k mesh.Key, old mesh.Object, source string) (message string) {
@@ -71,6 +86,9 @@ func (d *draft) cover(k mesh.Key, old mesh.Object, source string) (message strin
 		d.unread[k] = nil
 	}
 	switch {
+	case source == "" && strange != nil:
+		d.s.log.Warn("an object that was made by the API and is not understood is replaced for good", "object", k.String(), "error", strange.faults)
+		return "it replaces for good what the API had under this name and is not understood"
 	case source == "" || d.source(k) != "":
 		return ""
 	case strange != nil:
@@ -102,8 +120,10 @@ func (d *draft) uncover(k mesh.Key) {
 	}
 	meta := &o.Head().Metadata
 	meta.Revision = d.s.db.NextRevision()
+	back := d.noted(k)
 	d.covered[k] = nil
 	if err := d.stage(o, ""); err != nil {
+		back()
 		d.s.log.Error("the API's object that a file covers cannot be stored", "object", k.String(), "error", err)
 		return
 	}

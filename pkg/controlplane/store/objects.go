@@ -210,8 +210,10 @@ func (d *draft) put(o mesh.Object, source string, m registry.Match, dryRun bool)
 		return result, nil
 	}
 	meta.Revision = d.s.db.NextRevision()
+	back := d.noted(k)
 	message := d.cover(k, old, source)
 	if err := d.stage(o, source); err != nil {
+		back()
 		return PutResult{}, err
 	}
 	before := d.model

@@ -163,7 +163,7 @@ func (l *lister) manager(e *entry, m *resource.HTTPManager) {
 // named tells of secrets and of configurations of filters: of each name once, whoever uses
 // it, as its subscription is one.
 func (l *lister) named() {
-	for _, kind := range []decode.Kind{decode.Listener, decode.Cluster} {
+	for _, kind := range []decode.Kind{decode.Listener, decode.Cluster, decode.Route} {
 		for _, set := range []map[string]*entry{l.c.store.latest[kind], l.c.asm.active[kind]} {
 			for _, e := range set {
 				for i := range e.res.Refs {
