@@ -208,15 +208,18 @@ func (s *Server) Stats() Stats {
 	return out
 }
 
-// notify hands an event on without waiting.
-func (s *Server) notify(e Event) {
+// notify hands an event on without waiting. It reports false where there was no room: the
+// event is lost, and counted.
+func (s *Server) notify(e Event) bool {
 	if s.cfg.OnEvent == nil {
-		return
+		return true
 	}
 	select {
 	case s.events <- e:
+		return true
 	default:
 		s.counters.eventsLost.Add(1)
+		return false
 	}
 }
 

@@ -59,6 +59,12 @@ func (st *stream) rival(other *stream) bool {
 	return st.claim != claim{} && other.claim != claim{} && st.claim != other.claim
 }
 
+// settled reports whether there is no more to be told of two streams: an id that a whole
+// fleet has is not looked into with each request.
+func (st *stream) settled(other *stream) bool {
+	return st.shared && other.shared && len(st.node.told) >= maxSharedPairs
+}
+
 // watchShared looks again at a stream that is not the first of its node, when those that
 // are dead must have gone.
 func (s *Server) watchShared(st *stream) {
@@ -68,7 +74,7 @@ func (s *Server) watchShared(st *stream) {
 		}
 		s.timers.at(st.since.Add(s.cfg.SharedAfter), func(now time.Time) {
 			for _, other := range st.node.streams {
-				if !st.closed && !other.closed && st.rival(other) {
+				if !st.closed && !other.closed && !st.settled(other) && st.rival(other) {
 					s.share(other, st, now)
 				}
 			}
@@ -80,8 +86,11 @@ func (s *Server) watchShared(st *stream) {
 // heard takes notice of a request: its client is alive, beside those that have joined
 // since.
 func (s *Server) heard(st *stream) {
+	if len(st.node.streams) < 2 {
+		return
+	}
 	for _, newer := range st.node.streams {
-		if newer.joined > st.joined && st.rival(newer) {
+		if newer.joined > st.joined && !st.settled(newer) && st.rival(newer) {
 			s.share(st, newer, s.cfg.Clock())
 		}
 	}
@@ -96,18 +105,24 @@ func (s *Server) share(a, b *stream, now time.Time) {
 	if slices.Contains(rec.told, pair) || len(rec.told) >= maxSharedPairs {
 		return
 	}
-	rec.told = append(rec.told, pair)
-	s.notify(Event{
+	told := s.notify(Event{
 		Kind: EventShared, Node: rec.ID, Names: []string{a.remote, b.remote}, At: now,
 		Reason: fmt.Sprintf("%s and %s are connected with this node id at once, and each may be taken for the other: give every sidecar its own --id (or --service-node)", a.remote, b.remote),
 	})
+	if told {
+		rec.told = append(rec.told, pair)
+	}
 }
 
-// claimants are the clients that have the node's id now, if there are several.
+// claimants are the clients that have the node's id now, if there are several: as many of
+// them as are told of.
 func (rec *nodeRecord) claimants() []Claimant {
 	var out []Claimant
 	var seen []claim
 	for _, st := range rec.streams {
+		if len(out) == maxSharedPairs {
+			break
+		}
 		if st.shared && !slices.Contains(seen, st.claim) {
 			seen = append(seen, st.claim)
 			out = append(out, st.claimant)

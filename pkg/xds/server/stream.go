@@ -117,6 +117,9 @@ func (s *Server) end(st *stream) {
 	if st.node != nil {
 		s.leave(st, now)
 	}
+	// A timer may hold on to the stream for a while, and it alone is to.
+	clear(st.subs)
+	st.request = nil
 }
 
 // OnStreamRequest implements sotw.Callbacks.
