@@ -12,6 +12,8 @@ spec:
   rules:
   - matches: [{path: {value: /moved}}]
     filters: [{type: RequestRedirect, requestRedirect: {hostname: other, statusCode: 302}}]
+  - matches: [{path: {value: /none}}]
+    backendRefs: [{group: outrigger.io, kind: Service, name: payments, weight: 0}]
   - matches: [{path: {value: /v1}}]
     backendRefs: [{group: outrigger.io, kind: Service, name: payments}]
 ---
@@ -34,6 +36,7 @@ func TestExplainEndsByWhatBecomesOfTheRequest(t *testing.T) {
 	}{
 		{"an instance gets it", []string{"GET", "http://payments/v1"}, exitDone, "payments, the only instance\n", "routed"},
 		{"a route answers", []string{"GET", "http://payments/moved"}, exitDone, "redirect: ", "answered"},
+		{"no backend takes it", []string{"GET", "http://payments/none"}, exitFailed, "500 from the sidecar itself", "unavailable"},
 		{"no host", []string{"GET", "http://nobody/"}, exitNotFound, "404 NR: no service", "notFound"},
 		{"no port", []string{"CONNECT", "tcp://payments:5432"}, exitNotFound, "nowhere: no service", "notFound"},
 		{"no instance", []string{"GET", "http://lonely/"}, exitFailed, "503 UH: lonely has no instance\n", "unavailable"},

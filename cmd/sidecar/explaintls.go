@@ -66,7 +66,7 @@ func handshakeHints(c *resource.Cluster, a *resource.Assignment) (hints []string
 			someOf(refusing), c.Name))
 	}
 	if len(nameless) > 0 {
-		hints = append(hints, fmt.Sprintf("%s of %s: registered without an identity of the mesh, and mutual TLS is demanded of it: handshakes there fail; start the sidecar there with --trust-bundle, or let the service's TrafficPolicy say tls.mode permissive for a while",
+		hints = append(hints, fmt.Sprintf("%s of %s: registered without an identity of the mesh, and mutual TLS is demanded of it: handshakes there fail; start the sidecar there, or put one there, with --trust-bundle, or let the service's TrafficPolicy say tls.mode permissive for a while",
 			someOf(nameless), c.Name))
 	}
 	return hints

@@ -187,6 +187,9 @@ func Explain(m *mesh.Model, g Group, q Query) Explanation {
 	case hit.Redirect != "":
 		x.end(ResultAnswered, "redirect: %s", hit.Redirect)
 		return x
+	case hit.Direct >= 500: // no backend of the route can take it
+		x.end(ResultUnavailable, "%d from the sidecar itself", hit.Direct)
+		return x
 	case hit.Direct != 0:
 		x.end(ResultAnswered, "%d from the sidecar itself", hit.Direct)
 		return x

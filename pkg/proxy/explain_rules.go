@@ -221,7 +221,7 @@ func (x *explainer) connections(ch *chain) {
 	name := cmp.Or(ch.name, "unnamed")
 	if most := ch.limit.Load(); most > 0 {
 		used := max(ch.active.Load(), 0)
-		x.rule("limits", name, map[string]any{"connections": LimitSettings{Used: uint64(used), Max: uint64(most)}}, fmt.Sprintf("connections of clients %d of %d", used, most))
+		x.rule("limits", name, map[string]any{"connections": map[string]uint64{"used": uint64(used), "max": uint64(most)}}, fmt.Sprintf("connections of clients %d of %d", used, most))
 	}
 	if rates := ch.rates.Load(); rates != nil {
 		for i := range *rates {

@@ -22,7 +22,7 @@ type Settings struct {
 	SlowPercent  float64 `json:"responseRatePercent,omitempty"`
 	Rate         uint64  `json:"kibPerSecond,omitempty"`
 	Active       int64   `json:"active"`
-	MaxActive    int64   `json:"maxActive,omitempty"` // absent: any number
+	MaxActive    *int64  `json:"maxActive,omitempty"` // nil: any number
 }
 
 // Explain implements filter.Explainer.
@@ -81,7 +81,7 @@ func (f *faultFilter) Explain(r *filter.Explained) []filter.Explanation {
 	}
 	text := fmt.Sprintf("%s: %d have one now", strings.Join(words, ", "), s.Active)
 	if most := int64(f.w.Number(c.MaxActiveKey, float64(c.MaxActive))); most >= 0 {
-		s.MaxActive = most
+		s.MaxActive = &most
 		text += fmt.Sprintf(", %d at most", most)
 	}
 	return []filter.Explanation{{Stage: "fault", Reason: text, Settings: s}}
