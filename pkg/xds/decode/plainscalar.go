@@ -39,7 +39,11 @@ func (r *plainReader) scalar(key string, flow bool) bool {
 				return false
 			}
 		case c == ' ':
-			// Inside the text, or its end.
+			// Inside the text, or its end. A space before a colon the full parser leaves out at
+			// times.
+			if r.peek(1) == ':' {
+				return false
+			}
 			if n := r.peek(1); n == ' ' || n == '\n' || n == '#' || flow && (n == ',' || n == '}' || n == ']') {
 				return r.plain(key, r.s[start:r.at])
 			}
