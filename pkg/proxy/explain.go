@@ -84,6 +84,7 @@ type explainer struct {
 	high    bool               // by the route's priority
 	retries bool               // the route's policy retries something
 	open    []string           // clusters whose circuit lets nothing pass
+	through int                // clusters with an endpoint whose circuit does
 	instead []string           // what answers for those without an endpoint, or with an open circuit
 }
 
@@ -383,6 +384,9 @@ func (x *explainer) cluster(name string, c *cluster, asked *criteria, percent fl
 		return
 	}
 	x.out.Routed = true
+	if !open {
+		x.through++
+	}
 	for _, h := range view.Hosts() {
 		reason, gets := endpointReason(s, view, h, x.now)
 		switch {
@@ -440,8 +444,12 @@ func (x *explainer) finish(names []string) {
 	default:
 		x.end("%s, one of %d endpoints", what, x.usable)
 	}
-	if len(x.open) > 0 && x.out.Routed {
-		x.out.Outcome += fmt.Sprintf(", but 503 for now: the circuit of %s is open", strings.Join(x.open, ", "))
+	switch closed := strings.Join(x.open, ", "); {
+	case closed == "" || !x.out.Routed:
+	case x.through > 0:
+		x.out.Outcome += fmt.Sprintf("; what goes to %s gets 503 for now: the circuit is open", closed)
+	default:
+		x.out.Outcome += fmt.Sprintf(", but 503 for now: the circuit of %s is open", closed)
 	}
 	if len(x.instead) > 0 {
 		x.out.Outcome += fmt.Sprintf("; its fallback answers: %s", strings.Join(x.instead, ", "))

@@ -191,6 +191,27 @@ func TestAnOpenCircuitIsExplained(t *testing.T) {
 	}
 }
 
+// Of several clusters the others get their requests.
+func TestAnOpenCircuitOfOneOfTwoClustersIsExplained(t *testing.T) {
+	r := newRig(t, func(s *resource.Snapshot) {
+		withCluster(s, "c", "192.0.2.1:80")
+		withCluster(s, "d", "192.0.2.2:80").Breaker = circuitOf(func(c *resource.CircuitBreaker) { c.ForceOpen = true })
+	})
+	route := *r.snap.Routes["r"].VirtualHosts[0].Routes[0]
+	action := *route.Action
+	action.Clusters = []resource.WeightedCluster{{Name: "c", Weight: 19}, {Name: "d", Weight: 1}}
+	route.Action = &action
+	r.route(&route)
+	if got := r.stages(Query{}, "nothing"); got != "c, d, one of 2 endpoints; what goes to d gets 503 for now: the circuit is open" {
+		t.Errorf("one of two: %s", got)
+	}
+	action.Clusters = []resource.WeightedCluster{{Name: "d", Weight: 1}}
+	r.route(&route)
+	if got := r.stages(Query{}, "nothing"); got != "d, the only endpoint, but 503 for now: the circuit of d is open" {
+		t.Errorf("the only one: %s", got)
+	}
+}
+
 func TestOutlierDetectionIsExplained(t *testing.T) {
 	r := newRig(t, func(s *resource.Snapshot) {
 		withCluster(s, "c", "192.0.2.1:80", "192.0.2.2:80").Outlier = &resource.OutlierDetection{
