@@ -290,6 +290,13 @@ func TestWhatFiltersDoToARequestIsExplained(t *testing.T) {
 	if got := r.settings(try, "fault"); got != `{"delayPercent":10,"delayMillis":2000,"abortPercent":100,"httpStatus":503,"responseRatePercent":10,"kibPerSecond":64,"active":0,"maxActive":7}` {
 		t.Errorf("settings %s", got)
 	}
+	none := *aborts
+	none.MaxActive = 0 // no fault at all, which is not any number of them
+	changed.FilterConfig = map[string]any{faults.Name: &none}
+	r.route(&changed)
+	if got := r.settings(try, "fault"); !strings.HasSuffix(got, `"active":0,"maxActive":0}`) {
+		t.Errorf("at most none: %s", got)
+	}
 	if got := r.stages(Query{}, "fault"); got != "envoy.filters.http.fault: none: it asks for another x-try\nc, the only endpoint" {
 		t.Errorf("of another request: %s", got)
 	}
